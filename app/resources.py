@@ -7,6 +7,7 @@ stale-while-revalidate: they may be up to six times as old as their `ttl`, and n
 """
 
 import os
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import streamlit as st
@@ -26,6 +27,7 @@ from core.jobs.jobs import Jobs
 from core.log.calendars import UTC_DAYS, Calendar
 from core.log.retrievals import calendar_of, list_scopes
 from core.log.services import list_new_scopes
+from core.rehearsals.comparing import Rehearsal
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import now_ms
 from quarterdeck.scope import Scope, fold_environment
@@ -149,3 +151,12 @@ def get_jobs() -> Jobs:
 def load_drift(scope: Scope, today: date) -> DriftOverview:
     """Return the drift verdict of a scope and its evidence."""
     return report_drift(get_store(), scope=scope, today=today)
+
+
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking at what a rollback would do …")
+def load_rehearsal(
+    about: tuple[object, ...],  # noqa: ARG001 - the key: what would be rolled back, and its version
+    _read: Callable[[datetime], Rehearsal | None],
+) -> Rehearsal | None:
+    """Return what a rollback would do, as `_read` finds it now; None if there is nothing to roll back."""
+    return _read(datetime.now(UTC))

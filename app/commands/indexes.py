@@ -224,7 +224,8 @@ def index_rollback(
 )  # fmt: skip
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Judge it only by the rows of this service.")
 @click.option("--unprobed", is_flag=True, help="Start without a probe that passed.")
-@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@click.option("--preview", is_flag=True, help="Only say how many recent users would search it. Nothing is changed.")
+@click.option("--reason", default="", help="Why: it goes into the audit trail. Only a preview needs none.")
 @common
 def index_canary(
     config: Config,
@@ -235,6 +236,7 @@ def index_canary(
     automation: str | None,
     services: tuple[str, ...],
     unprobed: bool,
+    preview: bool,
     reason: str,
     as_json: bool,
 ) -> None:
@@ -244,14 +246,26 @@ def index_canary(
 
     Example: quarterdeck index canary docs-v2 --steps "5% for 24h, 100%" --reason "covers VPP"
     """
+    from core.flags.preview import preview_change
     from core.flags.store import get_flag
-    from core.rollouts.index_canaries import start_index_canary
+    from core.rollouts.index_canaries import plan_index_canary, start_index_canary
     from quarterdeck.index_canaries import canary_key
 
-    store, act = open_store(config), Act(config.operator, reason, config.environment)
+    store, chosen = open_store(config), Automation(automation) if automation else None
+    if preview:
+        planned = plan_index_canary(
+            store, alias, name, config.environment, steps=steps, automation=chosen, services=services or None
+        )
+        impact, users = preview_change(
+            store, config.environment, canary_key(alias), None, planned.definition, now=datetime.now(UTC)
+        )
+        who = "made-up users (none is known yet)" if impact.are_made_up else users.source
+        said = f"{impact.changed:,} of {impact.asked:,} {who} would search {name} instead of {planned.arms.live}"
+        show(as_json, {"asked": impact.asked, "changed": impact.changed, "are_made_up": impact.are_made_up}, [said])
+        return
     entry = start_index_canary(
-        store, alias, name, act, steps=steps, automation=Automation(automation) if automation else None,
-        services=services or None, unprobed=unprobed,
+        store, alias, name, Act(config.operator, reason, config.environment),
+        steps=steps, automation=chosen, services=services or None, unprobed=unprobed,
     )  # fmt: skip
     key = canary_key(alias)
     share = get_flag(store, config.environment, key).view.green_pct

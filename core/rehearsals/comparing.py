@@ -128,7 +128,10 @@ def reverse_replay(found: ReplayResult, back_to: str) -> Rehearsal:
         f"the replay of {_count(found.replayed, 'distinct question')}, of {about.distinct:,} that were asked "
         f"{about.asked:,} times from {about.first} to {about.last}, through both indexes"
     )
-    mean = ReplayShift(sign * found.score.value, low, high) if found.replayed >= LEAST_PAIRS else None
+    if about.changes_model:
+        basis += ", compared by rank because the scores of two models lie on different scales"
+    is_told = found.replayed >= LEAST_PAIRS and not about.changes_model
+    mean = ReplayShift(sign * found.score.value, low, high) if is_told else None
     return Rehearsal(back_to, Rehearsed.SCORE, about.asked, about.asked, worse, better, mean, basis)
 
 

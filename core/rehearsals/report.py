@@ -49,25 +49,22 @@ class _Period:
 def rehearse_canary(store: Store, flag: Flag, *, now: datetime) -> Rehearsal:
     """Return what putting everybody back on blue would do, from what both arms answered since the canary began.
 
-    Without such questions, an index canary is rehearsed by the kept replay of its indexes. Raises SourceUnavailable.
+    A kept replay of an index canary's two indexes tells it of all questions. Raises SourceUnavailable.
     """
-    arms = read_arms(flag.key, flag.definition)
-    since = _began(list_flag_entries(store, flag.environment, flag.key), flag, now)
     services = flag.view.plan.services if flag.view.plan else ()
+    if arms := read_arms(flag.key, flag.definition):
+        known = list_scopes_of(store, flag.environment)
+        judging = [scope for scope in known if not services or scope.service in services]
+        if told := _rehearse_indexes(store, arms.candidate, arms.live, judging):
+            return told
+    since = _began(list_flag_entries(store, flag.environment, flag.key), flag, now)
     period = _Period(scopes_of_flag(flag.environment, services), since, now)
-    name, values = (_INDEX, (arms.candidate, arms.live)) if arms else ("arm", (CANARY, STABLE))
+    name, gone, back = (_INDEX, arms.candidate, arms.live) if arms else ("arm", CANARY, STABLE)
     if flag.view.experiment:
         sides = _read_users(store, flag, period, (CANARY,), (STABLE,))
     else:
-        sides = _read_values(store, period, name, values[:1], values[1:])
-    if arms and not _is_one_scale(store, arms.candidate, arms.live):
-        return Rehearsal(arms.live, unknown=_TWO_SCALES)
-    found = _compare(sides, values[1], _say_same(period))
-    if arms and not found.known:
-        named = [each for each in list_scopes_of(store, flag.environment) if not services or each.service in services]
-        kept = _find_replay(store, arms.candidate, arms.live, named)
-        return reverse_replay(kept, arms.live) if kept else found
-    return found
+        sides = _read_values(store, period, name, (gone,), (back,))
+    return _compare(sides, back, _say_same(period))
 
 
 def rehearse_flag(store: Store, flag: Flag, *, now: datetime) -> Rehearsal:
@@ -107,10 +104,8 @@ def rehearse_index(store: Store, alias: str, scope: Scope, *, now: datetime) -> 
     former = find_rollback(store, alias)
     if live is None or former is None:
         return None
-    if kept := _find_replay(store, live.index_name, former, [scope]):
-        return reverse_replay(kept, former)
-    if not _is_one_scale(store, live.index_name, former):
-        return Rehearsal(former, unknown=_TWO_SCALES)
+    if told := _rehearse_indexes(store, live.index_name, former, [scope]):
+        return told
     period = _Period((scope,), now - timedelta(days=DAYS), now)
     return _compare(_read_values(store, period, _INDEX, (live.index_name,), (former,)), former, _say_same(period))
 
@@ -163,9 +158,12 @@ def _began(entries: Sequence[AuditEntry], flag: Flag, now: datetime) -> datetime
     return max(began, now - timedelta(days=DAYS))
 
 
-def _is_one_scale(store: Store, *names: str) -> bool:
-    """Whether the scores of these indexes can be compared: one model made their vectors."""
-    return len({index.model for index in list_indexes(store) if index.name in names}) < 2
+def _rehearse_indexes(store: Store, gone: str, back: str, scopes: Iterable[Scope]) -> Rehearsal | None:
+    """Return what is known of two indexes without their rows: a kept replay, or that their scores do not compare."""
+    if kept := _find_replay(store, gone, back, scopes):
+        return reverse_replay(kept, back)
+    models = {index.model for index in list_indexes(store) if index.name in (gone, back)}
+    return Rehearsal(back, unknown=_TWO_SCALES) if len(models) > 1 else None
 
 
 def _names_of(version: int) -> tuple[str, ...]:

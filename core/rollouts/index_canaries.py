@@ -4,7 +4,7 @@ It is a canary's flag like any other: `canaries.py` reports it, takes its steps 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.arms.arms import ArmsReading, Metric
@@ -28,33 +28,60 @@ DEFAULT_STEPS = "5% for 24h, 25% for 24h, 50% for 24h, 100%"
 _PLANNED = "canary_"
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedIndexCanary:
+    """An index canary before it starts: the flag in its place, the alias as it is, and the flag's new definition."""
+
+    flag: Flag | None
+    live: Alias
+    arms: IndexArms
+    definition: dict[str, Any]
+
+
+def plan_index_canary(
+    store: Store, alias: str, candidate: str, environment: str, *,
+    steps: str | None = None, automation: Automation | None = None, services: Sequence[str] | None = None,
+) -> PlannedIndexCanary:  # fmt: skip
+    """Return the canary that lets a share of users search `candidate` instead of what `alias` points to.
+
+    It begins with the first of the plan's `steps` ("5% for 24h, 100%"). What is None stays as in the alias's last
+    canary. Raises InvalidInput for the live index and a wrong plan, NotFound for an alias that is not there, and
+    Conflict while the alias has a canary that serves users.
+    """
+    live = _get_alias(store, alias)
+    if candidate == live.index_name:
+        raise InvalidInput("index", f"{candidate} is live under {alias} already; choose another one")
+    flag = _find_flag(store, environment, canary_key(alias))
+    if flag and flag.view.green_pct and not explain_pause(store, flag):
+        raise Conflict(f"{flag.key} is at {flag.view.green_pct:g}% already; take its next step, or roll it back first")
+    wanted = _define(live, candidate, _plan_metadata(flag, steps, automation, services))
+    check_definition(canary_key(alias), wanted)
+    return PlannedIndexCanary(flag, live, IndexArms(alias, live.index_name, candidate, live.version), wanted)
+
+
 def start_index_canary(
     store: Store, alias: str, candidate: str, by: Act, *,
     steps: str | None = None, automation: Automation | None = None, services: Sequence[str] | None = None,
     unprobed: bool = False,
 ) -> int:  # fmt: skip
-    """Let a share of users search `candidate` instead of the index that `alias` points to; return the audit entry's id.
+    """Start the canary that `plan_index_canary` describes; return the audit entry's id.
 
-    It begins with the first of the plan's `steps` ("5% for 24h, 100%"). What is None stays as in the alias's last
-    canary. Raises InvalidInput unless the candidate passed a probe against the live index (`unprobed` skips this),
-    NotFound for an alias or an index that is not there, and Conflict while the alias has a canary that serves users.
+    Raises what that raises, InvalidInput unless the candidate passed a probe against the live index (`unprobed` skips
+    this), NotFound for an index that is not there, and Conflict if the alias moves meanwhile.
     """
-    live = _get_alias(store, alias)
-    if candidate == live.index_name:
-        raise InvalidInput("index", f"{candidate} is live under {alias} already; choose another one")
+    planned = plan_index_canary(
+        store, alias, candidate, by.environment, steps=steps, automation=automation, services=services
+    )
+    flag, live = planned.flag, planned.live
     if not unprobed and not (probe := find_fresh_probe(store, candidate, live=live.index_name)).passed:
         raise InvalidInput("index", f"{candidate} did not pass its probe; {probe.summary}")
-    flag = _find_flag(store, by.environment, canary_key(alias))
-    if flag and flag.view.green_pct and not explain_pause(store, flag):
-        raise Conflict(f"{flag.key} is at {flag.view.green_pct:g}% already; take its next step, or roll it back first")
-    wanted = _define(live, candidate, _plan_metadata(flag, steps, automation, services))
-    check_definition(canary_key(alias), wanted)
     with changing(store, by) as change:
-        check_candidate(change, IndexArms(alias, live.index_name, candidate, live.version))
+        check_candidate(change, planned.arms)
         if live != lock_alias(change.connection, alias):
             raise Conflict(f"alias {alias!r} was moved meanwhile; look again")
-        save_definition(change, flag or _empty_flag(change, alias), wanted)
-        change.record(Action.CANARY_PROMOTE, canary_key(alias), flag.definition if flag else None, wanted)
+        save_definition(change, flag or _empty_flag(change, alias), planned.definition)
+        before = flag.definition if flag else None
+        change.record(Action.CANARY_PROMOTE, canary_key(alias), before, planned.definition)
     return change.entry_id
 
 

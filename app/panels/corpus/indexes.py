@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 import streamlit as st
 
@@ -12,7 +11,7 @@ from app.navigation import link_to
 from app.panels.corpus.replay import render_replay
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
-from app.panels.shared.rehearsals import load_index, render_rehearsal
+from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.text import plain, plain_error
 from app.visitor import lock, make_act
@@ -26,6 +25,7 @@ from core.indexes.probes import ProbeRecord
 from core.indexes.registry import Alias, Index, list_swaps
 from core.indexes.retention import KEEP
 from core.jobs.jobs import JobState
+from core.rehearsals.report import rehearse_index
 from core.rollouts.index_canaries import DEFAULT_STEPS, explain_pause, start_index_canary
 from core.wording.counts import count_of
 from quarterdeck.index_canaries import canary_key
@@ -257,7 +257,10 @@ def render_rollback(alias: str, live: str, scope: Scope) -> None:
         st.form_submit_button(
             label, on_click=roll_back, args=(alias, live, former), **lock(Action.INDEX_SWAP, get_config().environment)
         )
-    render_rehearsal(partial(load_index, alias, live, scope), scope.environment, key="corpus-rehearsal")
+    render_rehearsal(
+        ("index", alias, live, former, scope), lambda now: rehearse_index(get_store(), alias, scope, now=now),
+        scope.environment, key="corpus-rehearsal",
+    )  # fmt: skip
 
 
 def roll_back(alias: str, live: str, former: str) -> None:

@@ -1,13 +1,12 @@
 """The promotion on the prompts page: what would change for whom, the decision in words, and one click back."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import streamlit as st
 
 from app import ui
 from app.panels.prompts.resources import load_comparison
-from app.panels.shared.rehearsals import load_prompt, render_rehearsal
+from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_store, get_tracking
 from app.text import plain
 from app.visitor import lock, make_act
@@ -15,6 +14,7 @@ from core.audit.actions import Action
 from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
+from core.rehearsals.report import rehearse_prompt
 from core.tracking.runs import PromptVersion
 
 _FIRST_SHARE = 20.0
@@ -55,7 +55,10 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)
     st.button(f"Roll back to {plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
-    render_rehearsal(partial(load_prompt, name, live.version), environment, key="prompts-rehearsal")
+    render_rehearsal(
+        ("prompt", name, live.version), lambda now: rehearse_prompt(get_store(), name, now=now), environment,
+        key="prompts-rehearsal",
+    )  # fmt: skip
 
 
 def render_form(found: PromptComparison, waiting: Sequence[Contender], environment: str) -> None:

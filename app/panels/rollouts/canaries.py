@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import streamlit as st
 
 from app import charts, ui
 from app.panels.rollouts.resources import load_canaries
-from app.panels.shared.rehearsals import load_canary, render_rehearsal
+from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_store, list_services
 from app.text import plain
 from app.visitor import lock, make_act
@@ -19,6 +18,7 @@ from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
+from core.rehearsals.report import rehearse_canary
 from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
 from core.rollouts.canary import MARGIN_ALPHA, CanaryCall
 from quarterdeck.index_canaries import read_arms
@@ -197,8 +197,10 @@ def render_actions(report: CanaryReport) -> None:
         if report.share_pct:
             primary = report.verdict.call is CanaryCall.ROLL_BACK
             render_form(Action.CANARY_ROLLBACK, "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
-            read = partial(load_canary, flag.environment, flag.key, flag.version, flag)
-            render_rehearsal(read, flag.environment, key="canaries-rehearsal")
+            render_rehearsal(
+                ("canary", flag.environment, flag.key, flag.version),
+                lambda now: rehearse_canary(get_store(), flag, now=now), flag.environment, key="canaries-rehearsal",
+            )  # fmt: skip
 
 
 def render_form(

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from app import ui
-from app.panels.shared.rehearsals import load_color, render_rehearsal
+from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_config, get_store
 from app.text import plain
 from app.visitor import lock, make_act
@@ -29,6 +28,7 @@ from core.deployments.deployments import (
     tear_down,
 )
 from core.deployments.services import load_services
+from core.rehearsals.report import rehearse_color
 
 BADGES = {Color.BLUE: "blue", Color.GREEN: "green"}
 FIRST = 'quarterdeck deploy release RELEASE --reason "the first"'
@@ -111,8 +111,10 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
         render_form(
             Action.DEPLOYMENT_ROLLBACK, f"Roll back to {other}", found, call(roll_back, site, seen=found.version)
         )
-        read = partial(load_color, found.service, found.version, found)
-        render_rehearsal(read, found.environment, key="colors-rehearsal")
+        render_rehearsal(
+            ("color", found.environment, found.service, found.version),
+            lambda now: rehearse_color(get_store(), found, now=now), found.environment, key="colors-rehearsal",
+        )  # fmt: skip
     else:
         render_form(Action.DEPLOYMENT_SWITCH, f"Switch to {other}", found, call(switch_color, site, seen=found.version))
     with st.expander(f"Take down {plain(other)}"):

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import streamlit as st
 
 from app import ui
 from app.feedback import undo
 from app.navigation import link_to
-from app.panels.shared.rehearsals import load_flag, render_rehearsal
+from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.flags.operations import switch_flag
 from core.flags.store import Flag
+from core.rehearsals.report import rehearse_flag
 
 UNDO_FOR = timedelta(seconds=30)
 NO_REASON = "kill switch"
@@ -85,8 +85,10 @@ def _render_question(flag: Flag, place: str) -> None:
             locked = lock(Action.FLAG_UPDATE, flag.environment)
             st.form_submit_button("Turn off", type="primary", on_click=kill, args=(flag, place), **locked)
             st.form_submit_button("Keep it on", on_click=cancel)
-    read = partial(load_flag, flag.environment, flag.key, flag.version, flag)
-    render_rehearsal(read, flag.environment, key=f"kill-rehearsal-{flag.environment}-{flag.key}")
+    render_rehearsal(
+        ("flag", flag.environment, flag.key, flag.version), lambda now: rehearse_flag(get_store(), flag, now=now),
+        flag.environment, key=f"kill-rehearsal-{flag.environment}-{flag.key}",
+    )  # fmt: skip
 
 
 def _reason_key(flag: Flag) -> str:

@@ -117,6 +117,7 @@ from core.reviews.tasks import ReviewRule, ReviewTask
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
+from core.rollouts.index_canaries import let_candidate_live, start_index_canary
 from core.rollouts.layers import create_layer, end_holdout, remove_layer, start_holdout, take_out
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
@@ -127,6 +128,7 @@ from core.tracking.runs import PromptVersion, Run
 from quarterdeck import scope as service_scope
 from quarterdeck.clock import now_ms
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
+from quarterdeck.index_canaries import IndexArms
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metadata, topics
@@ -475,6 +477,13 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "rollouts.layers.end_holdout": (EDITOR, lambda w, by: end_holdout(w.store, w.holdout, by)),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
+    "rollouts.index_canaries.start_index_canary": (
+        EDITOR, lambda w, by: start_index_canary(w.store, "default", "docs-v2", by, unprobed=True)
+    ),
+    "rollouts.index_canaries.let_candidate_live": (
+        EDITOR,
+        lambda w, by: let_candidate_live(w.store, w.canary, IndexArms("default", "docs-v1", "docs-v2", 2), by),
+    ),
     "rollouts.canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
     "prompts.naming.save_names": (
         EDITOR, lambda w, by: save_names(w.store, "trials", RunNames(faithfulness="grounded"), by)
@@ -502,7 +511,8 @@ _SHARED_NAMES = (
     "save_service",
     "cases.",
 )
-SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}
+_OF_ONE = {"rollouts.index_canaries.start_index_canary"}  # it moves the users of one environment
+SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)} - _OF_ONE
 
 
 def _waiting(jobs: Jobs, kind: str) -> Jobs:

@@ -57,7 +57,8 @@ def test_dead_stale_and_missing_flags_are_to_be_cleaned_up_and_a_live_one_is_not
         CodeReference("old", "a.py", 2),
         CodeReference("ghost", "b.py", 3, True),
     ]
-    plan = plan_cleanup({"live": (), "old": ("at 100% for 40 days",), "dead": ()}, found, where="production")
+    flags = {"live": (), "old": ("at 100% for 40 days",), "dead": (), "index:default": ()}
+    plan = plan_cleanup(flags, found, where="production")
     assert plan == (
         Cleanup("old", "at 100% for 40 days", "take it out of a.py:2, then delete it"),
         Cleanup("dead", "it stands nowhere in the code", "delete the flag, unless other code asks for it"),

@@ -1,13 +1,13 @@
 """The rule: which questions a rollback would change, counted from what both sides answered, and never made up."""
 
-from core.rehearsals.comparing import Rehearsed, SideAnswer, compare_sides, describe_rehearsal
+from core.rehearsals.comparing import Rehearsal, Rehearsed, SideAnswer, compare_sides, describe_rehearsal
 
 
 def side(**means: float) -> dict[str, SideAnswer]:
     return {text: SideAnswer(text, 10, mean) for text, mean in means.items()}
 
 
-def compare(now: dict[str, SideAnswer], back: dict[str, SideAnswer], metric: Rehearsed = Rehearsed.SCORE):
+def compare(now: dict[str, SideAnswer], back: dict[str, SideAnswer], metric: Rehearsed = Rehearsed.SCORE) -> Rehearsal:
     return compare_sides(now, back, metric=metric, back_to="blue", basis="the questions that both answered")
 
 

@@ -59,8 +59,9 @@ def counts(found: Any) -> tuple[int, int, int, int]:
 
 def log_both(deck: Quarterdeck, name: str, gone: str, back: str) -> None:
     """What would go is better for one question, worse for one that the other side found nothing for, alone in one."""
-    log(deck, {KNOWN[0]: 0.9, KNOWN[1]: None, KNOWN[2]: 0.7, "only here": 0.8}, **{name: gone})
-    log(deck, {KNOWN[0]: 0.6, KNOWN[1]: 0.5, KNOWN[2]: 0.7, "only there": 0.8}, **{name: back})
+    fields: tuple[dict[str, Any], dict[str, Any]] = ({name: gone}, {name: back})
+    log(deck, {KNOWN[0]: 0.9, KNOWN[1]: None, KNOWN[2]: 0.7, "only here": 0.8}, **fields[0])
+    log(deck, {KNOWN[0]: 0.6, KNOWN[1]: 0.5, KNOWN[2]: 0.7, "only there": 0.8}, **fields[1])
 
 
 def test_a_canary_by_its_arms(store: Store, deck: Quarterdeck) -> None:

@@ -13,9 +13,11 @@ from benchmarks.index_swap import HashEmbedder
 from core.audit.acts import Act
 from core.embedding.chunks import Chunk
 from core.embedding.embed import DEFAULT_MODEL
-from core.indexes.builds import build_version, get_live
+from core.flags.store import get_flag
+from core.indexes.builds import build_version, get_live, save_probe
 from core.indexes.ingest import DocumentSource
 from core.indexes.operations import swap_index
+from core.indexes.probes import ProbeReport
 from core.indexes.registry import get_index
 from core.jobs.jobs import Jobs, JobState
 from core.log.retrievals import last_days
@@ -110,3 +112,28 @@ def test_the_button_replays_in_the_background_and_the_result_is_shown(waiting: S
     assert find_replay(waiting, "docs-v2", SCOPE)
     assert "how do I" not in jobs.read_log("replay")
     assert "With **docs-v2**, the mean score goes from 1.00 to 0." in said(app.run())
+
+
+def test_before_a_rollback_the_replay_says_what_it_would_do(waiting: Store) -> None:
+    keep(waiting)
+    swap_index(waiting, "default", "docs-v2", ME, expected="docs-v1")
+    told = said(open_page("corpus", tab="Indexes", index="docs-v1"))
+    assert "If rolled back to docs-v1 now: 0 questions would get worse, 15 better, and 15 would stay alike" in told
+    assert "This rests on the replay of 30 distinct questions" in told
+
+
+def test_before_a_rollback_without_a_replay_or_rows_nothing_is_told(waiting: Store) -> None:
+    swap_index(waiting, "default", "docs-v2", ME, expected="docs-v1")
+    assert "If rolled back to docs-v1 now: cannot tell" in said(open_page("corpus", tab="Indexes", index="docs-v1"))
+
+
+def test_an_index_that_passed_its_probe_is_tried_on_a_share_of_users(waiting: Store) -> None:
+    save_probe(waiting, ProbeReport("docs-v2", ()), ME, live="docs-v1")
+    app = open_page("corpus", tab="Indexes", index="docs-v2")
+    app.text_input(key="canary-reason-default-docs-v1-docs-v2").input("half of the pages")
+    app = next(button for button in app.button if button.label == "Start a canary").click().run()
+    assert get_flag(waiting, "production", "index:default").view.green_pct == 5
+    assert "A canary of default is at 5% of users in production." in said(app)
+    app = open_page("rollouts", tab="Canaries")
+    assert "Green is the index docs-v2; blue is docs-v1, to which default points." in said(app)
+    assert "If rolled back to docs-v1 now: cannot tell, because no question was answered yet" in said(app)
