@@ -438,7 +438,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         )
     ),
     "rollouts.layers.start_holdout": (
-        EDITOR, lambda w, by: start_holdout(w.store, Holdout("new", 5), replace(by, environment="staging"))
+        EDITOR, lambda w, by: start_holdout(w.store, Holdout("new", 5), replace(by, environment="trial"))
     ),
     "rollouts.layers.end_holdout": (EDITOR, lambda w, by: end_holdout(w.store, w.holdout, by)),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
