@@ -1,6 +1,6 @@
 """Rule: the experiment in which a rollout in steps ends: what is kept of it in the schedule, and its design then."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,8 +43,7 @@ def read_planned(kept: Mapping[str, Any] | None) -> PlannedExperiment | None:
     """Return the experiment that a schedule keeps, None for none."""
     if not kept:
         return None
-    texts: Sequence[Any] = [kept[name] for name in ("name", "metric", "effect", "control")]
     return PlannedExperiment(
-        *texts, tuple(kept["guardrails"]), timedelta(seconds=kept["min_run_s"]), tuple(kept["services"]),
-        kept["reported"],
+        kept["name"], kept["metric"], kept["effect"], kept["control"], tuple(kept["guardrails"]),
+        timedelta(seconds=kept["min_run_s"]), tuple(kept["services"]), kept["reported"],
     )  # fmt: skip

@@ -19,9 +19,11 @@ from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag, set_hash_version, split_flag, switch_flag
 from quarterdeck.hashing import STRING
 from quarterdeck.rules import RuleOperator, TargetingRule
+from quarterdeck.slices import Slice, set_slices
 from tests.api_server import Served, serving
 
 ME = Act("ada", "because")
+SLICES = (Slice("layer/answers", ((0, 20_000), (50_000, 70_000))), Slice("holdout/2026q4", ((0, 95_000),)))
 ASKING = """
 const { what, address, file, keys, contexts } = JSON.parse(require('fs').readFileSync(0));
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -89,6 +91,9 @@ def make_flags() -> dict[str, Any]:
         "by-email": canary_flag(50) | {"targeting": {"fractional": [{"var": "email"}, ["blue", 1], ["green", 1]]}},
         **{f"rule-{place}": boolean_flag(on=True, rollout_pct=20, rules=[rule]) for place, rule in enumerate(RULES)},
         "all-rules": boolean_flag(on=True, rollout_pct=20, rules=RULES),
+        "sliced": set_slices(boolean_flag(on=True, rollout_pct=50, rules=RULES[:1]), SLICES),
+        "sliced-canary": set_slices(canary_flag(12.5), SLICES),
+        "sliced-split": set_slices(split_flag({"a": 1, "b": 2, "c": 1}, 70), SLICES),
     }
     flags = {key: set_hash_version(definition, STRING) for key, definition in hashed.items()}
     return flags | {"all": boolean_flag(on=True), "newer": boolean_flag(on=True, rollout_pct=50)}
