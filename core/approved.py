@@ -4,14 +4,20 @@ Whatever else was approved (prompts, experiments, schedules) is done again by wh
 """
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
+from core.approvals.operations import amend_request
 from core.approvals.requests import ChangeRequest, get_request, list_requests, save_decision
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
-from core.audit.gate import READY, Origin, RequestState
+from core.audit.gate import READY, Origin, RequestState, WantedChange
 from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
-from core.flags.operations import save_definition
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
+from core.flags.operations import check_definition, save_definition
 from core.flags.preview import preview_change
 from core.flags.store import Flag, delete_flag, list_flags
 from core.indexes.audited import SwapState
@@ -39,6 +45,31 @@ def can_apply(request: ChangeRequest) -> bool:
     actions = [each.action for each in request.changes]
     is_swap = len(actions) == 1 and actions[0] == Action.INDEX_SWAP
     return is_swap or all(subject_of(str(action)) in _APPLIED_HERE for action in actions)
+
+
+def list_editable(request: ChangeRequest) -> tuple[WantedChange, ...]:
+    """Return those changes of a request whose flag's new definition a person may still edit."""
+    return tuple(each for each in request.changes if _is_of_a_flag(each) and each.after is not None)
+
+
+def edit_request(store: Store, request: ChangeRequest, target: str, definition: Mapping[str, Any], by: Act) -> int:
+    """Replace the new definition of one of a request's flags; an approval that it had is void.
+
+    Returns the audit entry's id. Raises NotFound for a flag that the request does not set, InvalidInput for a bad
+    definition and for one that changes nothing, and what `amend_request` raises.
+    """
+    if target not in {each.target for each in list_editable(request)}:
+        known = ", ".join(each.target for each in list_editable(request)) or "none"
+        raise NotFound(f"flag: request {request.request_id} sets no flag {target[:80]!r}; it sets: {known}")
+    check_definition(target, definition)
+    wanted = hold_out(get_holdout(store, request.environment), target, definition)
+    changes = tuple(
+        replace(each, after=wanted) if each.target == target and _is_of_a_flag(each) else each
+        for each in request.changes
+    )
+    if changes == request.changes:
+        raise InvalidInput("definition", "is the same as before")
+    return amend_request(store, request, changes, by)
 
 
 def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int:
@@ -97,6 +128,10 @@ def _apply(store: Store, request: ChangeRequest, by: Act) -> int:
                 save_definition(change, flag, each.after)
             change.record(_ACTIONS[str(each.action)], each.target, each.before, each.after)
     return change.entry_id
+
+
+def _is_of_a_flag(change: WantedChange) -> bool:
+    return subject_of(str(change.action)) in _APPLIED_HERE
 
 
 _ACTIONS = {str(action): action for action in Action if subject_of(str(action)) in _APPLIED_HERE}

@@ -102,6 +102,15 @@ def prompts_compare(
 )
 @click.option("--flag", metavar="KEY", help="The flag that serves it; created if it does not exist.")
 @click.option("--rollout", type=click.FloatRange(0, 100), metavar="P", help="For P percent of users; needs --flag.")
+@click.option("--experiment", "then", metavar="NAME", help="Start an experiment on the flag in the same step.")
+@click.option(
+    "--metric",
+    default="faithfulness",
+    show_default=True,
+    help="The metric that decides it: per user, as judged or scored.",
+)
+@click.option("--effect", type=float, default=0.02, show_default=True, help="Its smallest effect worth having.")
+@click.option("--guardrail", "guardrails", multiple=True, help="How much worse a metric may be, like latency=0.15.")
 @click.option("--reason", required=True, help="The decision: it is stored with the run and in the audit trail.")
 @common
 def prompts_promote(
@@ -112,14 +121,21 @@ def prompts_promote(
     run_id: str | None,
     flag: str | None,
     rollout: float | None,
+    then: str | None,
+    metric: str,
+    effect: float,
+    guardrails: tuple[str, ...],
     reason: str,
     as_json: bool,
 ) -> None:
     """Put VERSION (v3, or its number in the registry) of prompt NAME into production, and set its flag.
 
+    With a flag below 100%, the version that is in production stays there until the new one is promoted at 100%.
+
     Example: quarterdeck prompts promote qa v3 --flag new_prompt_v3 --rollout 20 --reason "as good, a third cheaper"
     """
     from core.prompts.promotion import Serving, promote
+    from core.rollouts.ramps import PlannedExperiment
 
     if (flag is None) != (rollout is None):
         raise InvalidInput("prompts promote", "give --flag and --rollout together, or neither")
@@ -133,8 +149,12 @@ def prompts_promote(
         Act(config.operator, reason, config.environment),
         serving=Serving(flag, rollout) if flag is not None and rollout is not None else None,
         expected=live.version if live else None,
+        then=PlannedExperiment(then, metric, effect, guardrails=guardrails) if then else None,
     )
-    said = f"{name} {prompt.label} is in production (audit entry {entry_id}); was {live.label if live else 'none'}"
+    was = live.label if live else "none"
+    said = f"{name} {prompt.label} is in production (audit entry {entry_id}); was {was}"
+    if rollout is not None and rollout < 100:
+        said = f"{rollout:g}% of users get {name} {prompt.label} (audit entry {entry_id}); in production: {was}"
     show(as_json, {"prompt": name, "version": prompt.version, "audit_entry": entry_id}, [said])
 
 

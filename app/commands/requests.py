@@ -1,6 +1,7 @@
 """The commands `requests …`: changes that wait for a second person, and which environments need one."""
 
 from datetime import UTC, datetime
+from typing import BinaryIO
 
 import click
 
@@ -132,6 +133,35 @@ def requests_withdraw(config: Config, *, request_id: int, reason: str, token: st
     found = get_request(store, request_id)
     entry = withdraw_request(store, found, _identify(store, found, reason, token))
     show(as_json, {"entry": entry}, [f"request {request_id} is withdrawn (audit entry {entry})"])
+
+
+@requests.command("amend")
+@click.argument("request_id", type=int)
+@click.option("--definition", "file", required=True, type=click.File("rb"), help="The flag's new definition, as JSON.")
+@click.option("--flag", "key", metavar="KEY", help="Which flag of the request (default: its only one).")
+@_reason_option
+@_token_option
+@common
+def requests_amend(
+    config: Config, *, request_id: int, file: BinaryIO, key: str | None, reason: str, token: str | None, as_json: bool
+) -> None:
+    """Change what a request would make of a flag. An approval that it had is void, and you cannot approve it.
+
+    Example: quarterdeck requests amend 12 --definition new_prompt_v3.json --reason "10% first"
+    """
+    from core.approvals.requests import get_request
+    from core.approved import edit_request, list_editable
+    from core.flags.edits import parse_definition
+
+    store = open_store(config)
+    found = get_request(store, request_id)
+    known = [each.target for each in list_editable(found)]
+    if key is None and len(known) != 1:
+        raise InvalidInput("flag", f"the request sets {', '.join(known) or 'no flag'}; name one with --flag")
+    target = key or known[0]
+    definition = parse_definition(target, file.read().decode("utf-8-sig", "replace"))
+    entry = edit_request(store, found, target, definition, _identify(store, found, reason, token))
+    show(as_json, {"entry": entry}, [f"request {request_id} is amended and waits again (audit entry {entry})"])
 
 
 @requests.command("require")

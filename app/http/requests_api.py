@@ -1,4 +1,4 @@
-"""The routes of change requests: list them, and approve, reject or withdraw one as the person behind the token."""
+"""The routes of change requests: list them, and decide about one or amend it as the person behind the token."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from core.access.scopes import Token, TokenScope
 from core.approvals.operations import approve_request, reject_request, withdraw_request
 from core.approvals.people import act_for
 from core.approvals.requests import OPEN, ChangeRequest, get_request, list_requests
-from core.approved import apply_request, can_apply, preview_request
+from core.approved import apply_request, can_apply, edit_request, preview_request
 from core.audit.gate import RequestState
 from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from core.safety.letters import parse_json
@@ -37,7 +37,7 @@ async def requests(request: Request) -> Response:
 
 
 async def decision(request: Request) -> Response:
-    """Approve, reject or withdraw a request. The body holds a `reason` and the `version` that was read."""
+    """Approve, reject, withdraw or amend a request. The body holds a `reason` and the `version` that was read."""
     try:
         token = _check_owner(await identify(request, TokenScope.ADMIN))
         body = parse_json(await read_body(request, MOST_BYTES))
@@ -91,8 +91,13 @@ def _decide(token: Token, number: int, verb: str, body: dict[str, Any]) -> dict[
         entry = reject_request(store, found, by)
     elif verb == "withdraw":
         entry = withdraw_request(store, found, by)
+    elif verb == "amend":
+        flag, definition = body.get("flag"), body.get("definition")
+        if not isinstance(flag, str) or not isinstance(definition, dict):
+            raise InvalidInput("definition", "send the key `flag` as text and its new `definition` as an object")
+        entry = edit_request(store, found, flag, definition, by)
     else:
-        raise NotFound(f"request: there is no {verb[:40]!r}; there are approve, reject and withdraw")
+        raise NotFound(f"request: there is no {verb[:40]!r}; there are approve, reject, withdraw and amend")
     return {"entry": entry, "state": str(get_request(store, number).state)}
 
 

@@ -45,9 +45,13 @@ def save_owner(connection: Connection, token: Token, owner: str) -> None:
 
 def find_owner(store: Store, token: Token) -> str | None:
     """Return the person for whom a token acts; None for one that was made without a sign-in."""
+    return find_person(store, token.digest)
+
+
+def find_person(store: Store, digest: str) -> str | None:
+    """Return the person for whom the token of a digest acts, as `find_owner` does."""
     with store.read() as connection:
-        query = select(token_owners.c.owner).where(token_owners.c.digest == token.digest)
-        return connection.scalar(query)
+        return connection.scalar(select(token_owners.c.owner).where(token_owners.c.digest == digest))
 
 
 def mark_revoked(connection: Connection, token: Token, *, revoked_ms: int) -> bool:

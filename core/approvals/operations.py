@@ -30,6 +30,11 @@ def read_policy(store: Store, environment: str) -> Policy:
     return Policy(bool(found["required"]), tuple(found["alone"])) if found else Policy()
 
 
+def is_second_required(store: Store) -> bool:
+    """Return whether some environment requires a second person."""
+    return any(policy["required"] for policy in (get_setting(store, POLICIES).value or {}).values())
+
+
 def set_policy(store: Store, policy: Policy, by: Act, *, has_sign_in: bool) -> int:
     """Require a second person in the act's environment, or not any more; return the audit entry's id.
 

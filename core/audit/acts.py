@@ -145,12 +145,13 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
         raise _ask(store, act, needed.changes) from None
 
 
-def clear(store: Store, act: Act, wanted: WantedChange) -> None:
-    """Raise ApprovalNeeded unless a change may be made now; for work that starts before its change is opened."""
+def clear(store: Store, act: Act, *wanted: WantedChange) -> None:
+    """Raise ApprovalNeeded unless changes may be made now; for work that starts before its change is opened."""
     try:
         with store.read() as connection, _telling(act):
-            if _needs_second(connection, act, Action(wanted.action)) and not act.is_emergency:
-                _find_request(connection, act, [wanted])
+            waiting = [each for each in wanted if _needs_second(connection, act, Action(each.action))]
+            if waiting and not act.is_emergency:
+                _find_request(connection, act, waiting)
     except _SecondPersonNeeded as needed:
         raise _ask(store, act, needed.changes) from None
 

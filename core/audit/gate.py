@@ -36,7 +36,7 @@ GUARDED = frozenset(
 
 # What differs each time that the same thing is done: it is no part of what was approved.
 _VARYING = {
-    Action.SCHEDULE_CREATE: ("schedule", "due"),
+    Action.SCHEDULE_CREATE: ("schedule", "due"),  # `begins` says when, and is approved
     Action.SCHEDULE_RESUME: ("due",),
     Action.PROMPT_PROMOTE: ("release", "run_id"),
     Action.PROMPT_ROLLBACK: ("release", "run_id"),

@@ -266,8 +266,9 @@ def _describe_index(entry: AuditedEntry) -> _Told:
 def _describe_prompt(entry: AuditedEntry) -> _Told:
     """A promotion or rollback; with a flag, it affects the users for whom the flag changed."""
     before, after = ProductionState.read(entry.before), ProductionState.read(entry.after)
-    new, old = after.name, before.name
-    done: dict[str, str] = {Action.PROMPT_PROMOTE: f"{new} promoted", Action.PROMPT_ROLLBACK: f"rolled back to {new}"}
+    new, old = after.partly or after.name, before.name
+    promoted = f"{new} to a part of the users" if after.partly else f"{new} promoted"
+    done: dict[str, str] = {Action.PROMPT_PROMOTE: promoted, Action.PROMPT_ROLLBACK: f"rolled back to {new}"}
     was = f", was {old}" if old != NO_VERSION else ""
     summary, reach = f"prompt {entry.target} {done.get(entry.action, verb_of(entry.action))}{was}", 1.0
     if after.flag:

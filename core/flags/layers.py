@@ -179,7 +179,9 @@ def check_disjoint(layer: Layer | None, key: str, definition: FlagDefinition, ot
     if name is None:
         return
     if layer is None:
-        raise Conflict(f"{key} has a slice of the layer {name}, which does not exist")
+        raise Conflict(
+            f"{key} has users of the layer {name}, which does not exist here; make it, or take the slice out"
+        )
     _check_alike(key, definition.raw, layer.hash_version, f"layer {name}")
     for other, said in others.items():
         if other != key and any(

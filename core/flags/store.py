@@ -4,6 +4,7 @@ Writing functions take the open transaction of `core.audit.acts.changing`, so no
 """
 
 import json
+import threading
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +18,11 @@ from core.errors import Conflict, NotFound
 from core.flags.definition import FlagDefinition
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import flags
+from quarterdeck.snapshot import read_state_version
 from quarterdeck.store import Store
+
+_MOST_KNOWN = 64  # environments whose flags are kept parsed, until the state version moves
+_keeping = threading.Lock()
 
 
 @dataclass(frozen=True)  # without slots, so that the view is made once
@@ -40,11 +45,29 @@ class Flag:
         return FlagDefinition(self.definition)
 
 
+_known: dict[tuple[str, str], tuple[tuple[int, str], tuple[Flag, ...]]] = {}
+
+
 def list_flags(store: Store, environment: str) -> tuple[Flag, ...]:
-    """Return every flag of the environment, by key."""
+    """Return every flag of the environment, by key. They are shared: nobody may change a definition in place."""
+    place = (store.name, environment)
     with store.read() as connection:
+        version = read_state_version(connection)  # first, so that the flags are at least as new as it
+        if (known := _known.get(place)) is not None and known[0] == version:
+            return known[1]
         rows = connection.execute(select(flags).where(flags.c.environment == environment).order_by(flags.c.key))
-        return tuple(_flag(row) for row in rows.mappings())
+        found = tuple(_flag(row) for row in rows.mappings())
+    if version[1]:  # the mark of the store, which it gets with its first flag
+        _keep(place, version, found)
+    return found
+
+
+def _keep(place: tuple[str, str], version: tuple[int, str], found: tuple[Flag, ...]) -> None:
+    with _keeping:
+        _known.pop(place, None)
+        _known[place] = (version, found)
+        while len(_known) > _MOST_KNOWN:
+            _known.pop(next(iter(_known)))
 
 
 def get_flag(store: Store, environment: str, key: str) -> Flag:

@@ -28,7 +28,8 @@ class ServingFlag:
 class ProductionState:
     """What is in production of a prompt: its version, its entry in the model registry, and the flag that serves it.
 
-    `version` is None where nothing is in production; `run_id` is the run that was promoted.
+    `version` is None where nothing is in production; `run_id` is the run that was promoted. `partly` is the label of a
+    version that the flag gives to a part of the users, while `version` stays in production; "" for none.
     """
 
     version: int | None = None
@@ -36,6 +37,7 @@ class ProductionState:
     release: int | None = None
     flag: ServingFlag | None = None
     run_id: str | None = None
+    partly: str = ""
 
     @property
     def name(self) -> str:
@@ -46,7 +48,8 @@ class ProductionState:
         """Return the state as JSON knows it."""
         flag = self.flag.to_audit() if self.flag else None
         told = {"version": self.version, "label": self.label, "release": self.release, "flag": flag}
-        return told | ({"run_id": self.run_id} if self.run_id else {})
+        kept = (("run_id", self.run_id), ("partly", self.partly))
+        return told | {name: value for name, value in kept if value}
 
     @classmethod
     def read(cls, told: Mapping[str, Any] | None) -> "ProductionState":
@@ -54,5 +57,5 @@ class ProductionState:
         known = told or {}
         return cls(
             known.get("version"), known.get("label"), known.get("release"), ServingFlag.read(known.get("flag")),
-            known.get("run_id"),
+            known.get("run_id"), known.get("partly") or "",
         )  # fmt: skip

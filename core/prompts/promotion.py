@@ -20,6 +20,11 @@ from core.flags.definition import FlagDefinition, set_metadata
 from core.flags.operations import save_definition
 from core.flags.store import Flag, list_flags
 from core.prompts.audited import ProductionState, ServingFlag
+from core.rollouts.audited import ExperimentAudit
+from core.rollouts.experiment_design import Design
+from core.rollouts.experiment_records import find_running
+from core.rollouts.experiments import begin_experiment, check_free_name, prepare_start
+from core.rollouts.ramps import PlannedExperiment
 from core.tracking.conventions import clean_version, read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
@@ -34,10 +39,18 @@ _MOST_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The flag that serves the promoted version, and the percentage of users who get it."""
+    """The flag that serves the promoted version, and the percentage of users who get it.
+
+    Below 100%, the version that is in production stays there.
+    """
 
     key: str
     rollout_pct: float
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only a part of the users gets the version."""
+        return self.rollout_pct < 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +102,17 @@ def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:
 
 
 def promote(
-    store: Store, tracking: Tracking, run_id: str, by: Act, *, serving: Serving | None, expected: int | None
-) -> int:
-    """Put the prompt of a run into production; return the audit entry's id.
+    store: Store, tracking: Tracking, run_id: str, by: Act, *, serving: Serving | None, expected: int | None,
+    then: PlannedExperiment | None = None,
+) -> int:  # fmt: skip
+    """Put the prompt of a run into production, or bring it to a part of the users; return the audit entry's id.
 
     Moves the alias `production`, adds the version to the model registry, writes the decision (`by.reason`) to the run's
-    description, and sets the flag: an existing one to that percentage, else a new one. These steps form a saga: a
-    failure undoes them. `expected` is the current production version; Conflict if it is another one. Raises
-    InvalidInput for a version already in production or a flag that serves another version, Forbidden,
-    SourceUnavailable, and HalfDone for a failure that could not be undone.
+    description, and sets the flag: an existing one to that percentage, else a new one. Below 100%, alias and registry
+    stay as they are, and `then` may start an experiment on the flag in the same change. These steps form a saga: a
+    failure undoes them. `expected` is the current production version; Conflict if it is another one, or an experiment
+    runs on the flag. Raises InvalidInput for a version already in production or a flag that serves another version,
+    Forbidden, SourceUnavailable, and HalfDone for a failure that could not be undone.
     """
     require(by, Action.PROMPT_PROMOTE)
     run, prompt = get_promoted(tracking, run_id)
@@ -108,21 +123,57 @@ def promote(
             "prompt", f"{prompt.name} {prompt.label} is already in production; change its share with its flag"
         )
     flag = _get_flag(store, by.environment, serving.key) if serving else None
-    wanted = _serve(flag, prompt, serving) if flag and serving else None
+    wanted = _serve(store, flag, prompt, serving) if flag and serving else None
+    is_partial = serving is not None and serving.is_partial
+    if then is not None and not is_partial:
+        raise InvalidInput("experiment", "needs a flag that gives the version to a part of the users, like 50%")
     release = tracking.production_release(prompt.name)
     before, served = _state_of(former, release, _serving(flag)), _serving(flag, wanted)
-    _clear(store, by, Action.PROMPT_PROMOTE, prompt.name, before, _state_of(prompt, None, served))
-    note = _note(f"Promoted to production by {by.actor}", by, served)
+    promised = replace(_state_of(former, release, served), partly=prompt.label) if is_partial else None
+    start = _plan_start(store, flag, wanted, then) if flag and wanted and then else None
+    wish = WantedChange(
+        Action.PROMPT_PROMOTE, prompt.name, before.to_audit(), (promised or _state_of(prompt, None, served)).to_audit()
+    )
+    clear(store, by, *([start.wish] if start else []), wish)  # before MLflow is changed
+    words = f"Brought to {serving.rollout_pct:g}% of users" if serving and is_partial else "Promoted to production"
     with _steps(store, prompt.name, by, f"The promotion of {prompt.name} {prompt.label}") as steps:
-        _set_description(steps, tracking, run, note)
-        entered = _move_release(steps, tracking, prompt, run_id, former=release)
-        _move_alias(steps, tracking, prompt.name, prompt.version, former=former.version if former else None)
+        _set_description(steps, tracking, run, _note(f"{words} by {by.actor}", by, served))
+        after = promised
+        if after is None:
+            entered = _move_release(steps, tracking, prompt, run_id, former=release)
+            _move_alias(steps, tracking, prompt.name, prompt.version, former=former.version if former else None)
+            after = _state_of(prompt, entered, served)
         with changing(store, by) as change:
             _save(change, flag, wanted)
+            if start:
+                begin_experiment(change, start.flag, start.definition, start.design, drawn_since=from_ms(change.at_ms))
             steps.finish(change)
-            after = replace(_state_of(prompt, entered, served), run_id=run_id)
-            change.record(Action.PROMPT_PROMOTE, prompt.name, before, after)
+            change.record(Action.PROMPT_PROMOTE, prompt.name, before, replace(after, run_id=run_id))
     return change.entry_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """An experiment that begins with a promotion: its flag as the promotion leaves it, and as the experiment does."""
+
+    flag: Flag
+    definition: dict[str, Any]
+    design: Design
+
+    @property
+    def wish(self) -> WantedChange:
+        """The change that a second person would approve."""
+        before, after = ExperimentAudit(self.flag.definition), ExperimentAudit(self.definition, design=self.design)
+        return WantedChange(Action.EXPERIMENT_START, self.flag.key, before.to_audit(), after.to_audit())
+
+
+def _plan_start(store: Store, flag: Flag, wanted: Mapping[str, Any], then: PlannedExperiment) -> _Start:
+    """Return the experiment on the flag as the promotion leaves it. Raises InvalidInput and Conflict."""
+    check_free_name(store, flag.environment, then.name)
+    is_saved = wanted != flag.definition  # by the promotion, before the experiment
+    left = replace(flag, definition=dict(wanted), version=flag.version + is_saved)
+    design = then.design(flag.key, left.view)
+    return _Start(left, prepare_start(store, left, then.name, reported=then.reported), design)
 
 
 def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
@@ -142,6 +193,8 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     _check_production(name, live.version if live else None, promoted.version)
     flag = _get_flag(store, by.environment, promoted.flag.key) if promoted.flag else None
     wanted = _former_definition(flag, former.flag) if flag else None
+    if flag:
+        _check_no_experiment(store, flag)
     before = replace(promoted, flag=_serving(flag), run_id=None)
     after = replace(former, flag=_serving(flag, wanted), run_id=None)
     back_to = former.name
@@ -151,12 +204,13 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
             with suppress(NotFound):  # a run that was deleted since needs no note
                 run = tracking.get_run(promoted.run_id)
                 _set_description(steps, tracking, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after.flag))
-        steps.do(
-            "the entry in the model registry",
-            lambda: tracking.set_production_release(name, former.release),
-            lambda: tracking.set_production_release(name, promoted.release),
-        )
-        _move_alias(steps, tracking, name, former.version, former=promoted.version)
+        if not promoted.partly:
+            steps.do(
+                "the entry in the model registry",
+                lambda: tracking.set_production_release(name, former.release),
+                lambda: tracking.set_production_release(name, promoted.release),
+            )
+            _move_alias(steps, tracking, name, former.version, former=promoted.version)
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
@@ -262,8 +316,14 @@ def _get_flag(store: Store, environment: str, key: str) -> Flag:
     return known.get(key) or Flag(environment, key, {}, 0, from_ms(now_ms()), "")
 
 
-def _serve(flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any]:
+def _check_no_experiment(store: Store, flag: Flag) -> None:
+    if running := find_running(store, flag.environment, flag.key):
+        raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; decide or stop it first")
+
+
+def _serve(store: Store, flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any]:
     """Return the definition with which the flag serves this version to that share of users."""
+    _check_no_experiment(store, flag)
     if not flag.definition:
         about = f"Answer with {prompt.name} {prompt.label}"
         definition = boolean_flag(

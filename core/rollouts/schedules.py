@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from core.audit.actions import Action
@@ -40,6 +40,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 SCHEDULER = "scheduler"
+_AT_ONCE = timedelta(minutes=1)
 logger = logging.getLogger("quarterdeck")
 
 
@@ -71,7 +72,8 @@ def create_schedule(
         check_typed_name(store, flag, wanted, typed_name, now=now)
     with changing(store, by) as change:
         made = add_schedule(change.connection, planned)
-        change.record(Action.SCHEDULE_CREATE, flag.key, None, _describe(made))
+        begins = "at once" if starts <= now + _AT_ONCE else starts.isoformat()
+        change.record(Action.SCHEDULE_CREATE, flag.key, None, _describe(made) | {"begins": begins})
     return change.entry_id
 
 

@@ -1,11 +1,14 @@
 """The change requests on the rollouts page."""
 
+import json
+
 import pytest
 
 import app.visitor
 from core.access.identity import Person
 from core.access.roles import grant_role
 from core.approvals.operations import set_policy
+from core.approvals.requests import get_request
 from core.audit.acts import Act
 from core.audit.gate import Origin, Policy
 from core.audit.permissions import Grant, Role
@@ -76,4 +79,18 @@ def test_whoever_asked_can_withdraw_and_not_approve(waiting: Store, monkeypatch:
     next(each for each in page.button if each.label == "Withdraw").click().run()
     assert not page.exception
     assert "no change waits" in " ".join(each.value for each in page.markdown)
+    assert pct(waiting) == 10
+
+
+def test_what_a_request_would_make_of_a_flag_is_edited(waiting: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_in("bob", monkeypatch)
+    page = open_page("rollouts", tab="Requests")
+    key = "amend-1-1-use_hyde"
+    page.text_area(key=f"{key}-text").set_value(json.dumps(boolean_flag(on=True, rollout_pct=20)))
+    page.text_input(key=f"{key}-reason").set_value("20% first")
+    next(each for each in page.button if each.label == "Save the edit").click().run()
+    assert not page.exception
+    request = get_request(waiting, 1)
+    assert (request.editor, request.version) == ("bob", 2)
+    assert next(each for each in page.button if each.label == "Approve").disabled
     assert pct(waiting) == 10

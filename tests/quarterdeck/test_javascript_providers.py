@@ -14,14 +14,20 @@ import httpx2
 import pytest
 
 from core.audit.acts import Act
+from core.flags.layers import Layer
 from core.flags.operations import import_flags
+from core.rollouts.layers import create_layer
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag, set_hash_version, split_flag, switch_flag
 from quarterdeck.hashing import STRING
 from quarterdeck.rules import RuleOperator, TargetingRule
+from quarterdeck.slices import Slice, set_slices
 from tests.api_server import Served, serving
 
 ME = Act("ada", "because")
+HELD_OUT = Slice("holdout/2026q4", ((0, 95_000),))
+TAKEN = [((0, 20_000), (50_000, 70_000)), ((20_000, 50_000),), ((70_000, 100_000),)]
+FIRST, SECOND, THIRD = ((Slice("layer/answers", ranges), HELD_OUT) for ranges in TAKEN)
 ASKING = """
 const { what, address, file, keys, contexts } = JSON.parse(require('fs').readFileSync(0));
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -72,6 +78,7 @@ def served(store, url, monkeypatch, tmp_path) -> Iterator[Served]:
     """A running deck with every kind of flag."""
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    create_layer(store, Layer("answers", STRING), ME)
     import_flags(store, {"flags": make_flags()}, ME)
     with serving(store) as running:
         yield running
@@ -89,6 +96,9 @@ def make_flags() -> dict[str, Any]:
         "by-email": canary_flag(50) | {"targeting": {"fractional": [{"var": "email"}, ["blue", 1], ["green", 1]]}},
         **{f"rule-{place}": boolean_flag(on=True, rollout_pct=20, rules=[rule]) for place, rule in enumerate(RULES)},
         "all-rules": boolean_flag(on=True, rollout_pct=20, rules=RULES),
+        "sliced": set_slices(boolean_flag(on=True, rollout_pct=50, rules=RULES[:1]), FIRST),
+        "sliced-canary": set_slices(canary_flag(12.5), SECOND),
+        "sliced-split": set_slices(split_flag({"a": 1, "b": 2, "c": 1}, 70), THIRD),
     }
     flags = {key: set_hash_version(definition, STRING) for key, definition in hashed.items()}
     return flags | {"all": boolean_flag(on=True), "newer": boolean_flag(on=True, rollout_pct=50)}

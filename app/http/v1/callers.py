@@ -13,10 +13,14 @@ from fastapi import Depends, Request
 
 from app.http.backends import get_config, get_store, identify_headers
 from app.http.refusals import RequestRefused
+from core.access.roles import list_grants
 from core.access.scopes import TokenScope, roles_of
-from core.audit.acts import Act
+from core.access.tokens import find_person
+from core.approvals.operations import is_second_required
+from core.audit.acts import MAX_TEXT, Act
 from core.audit.environments import list_environments
-from core.audit.permissions import Roles, hold_everywhere, may_read_questions
+from core.audit.gate import Origin
+from core.audit.permissions import Role, Roles, combine_grants, hold_everywhere, may_read_questions
 from core.config import Config
 from core.errors import Forbidden, InvalidInput, NotFound
 from core.log.retrievals import list_scopes
@@ -91,7 +95,16 @@ class Caller:
             raise Forbidden("questions: reading what users asked needs the scope `questions`")
 
     def make_act(self, reason: str, environment: str) -> Act:
-        """Return a change of the caller's. Raises InvalidInput when the reason is empty or too long."""
+        """Return a change of the caller's. Raises InvalidInput when the reason is empty or too long.
+
+        Where a second person is required, a token acts for its owner, who then asks for the change.
+        """
+        if self.digest and is_second_required(get_store()) and (owner := find_person(get_store(), self.digest)):
+            named = f"{reason} ({self.name})" if reason.strip() and len(reason) < MAX_TEXT // 2 else reason
+            own = combine_grants(list_grants(get_store()), owner)
+            may = own.role_in(environment)
+            roles = self.roles if may is not None and may.covers(Role.EDITOR) else own  # what was revoked is gone
+            return Act(owner, named, environment, roles=roles, origin=Origin.PERSON)
         return Act(self.name, reason, environment, roles=self.roles)
 
     def _settle(self, named: str | None) -> str:

@@ -237,12 +237,13 @@ def post_schedule(body: SchedulePlan, make: Make) -> ChangeAnswer:
         environment,
         lambda act: create_schedule(
             get_store(), get_flag(get_store(), environment, body.flag), steps, act, starts=body.starts or now,
-            now=now, typed_name=body.confirm, then=_read_experiment(body.experiment),
+            now=now, typed_name=body.confirm, then=read_experiment(body.experiment),
         ),
     )  # fmt: skip
 
 
-def _read_experiment(asked: ExperimentAfter | None) -> PlannedExperiment | None:
+def read_experiment(asked: ExperimentAfter | None) -> PlannedExperiment | None:
+    """Return the experiment that a request asks for, None for none."""
     if asked is None:
         return None
     given = asked.model_dump(exclude={"min_run_days"})

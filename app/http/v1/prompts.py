@@ -10,6 +10,7 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
+from app.http.v1.flags import ExperimentAfter, read_experiment
 from app.http.v1.models import Answered, Limit, Page, Position, Reasoned, Untrusted, cut_page, read_position
 from app.http.v1.reads import get_tracking
 from app.http.v1.routing import make_router
@@ -84,6 +85,9 @@ class PromotionAnswer(Answered):
     actor: str
     former: str
     promoted: str
+    is_partial: bool = Field(
+        description="Whether a flag brings it to a part of the users; then `former` is in production."
+    )
 
 
 class PromotionChange(Reasoned):
@@ -92,7 +96,10 @@ class PromotionChange(Reasoned):
     run_id: str = Field(min_length=1, max_length=64)
     expected: int | None = Field(ge=0, description="The registry's version in production now; null for none.")
     flag: str | None = Field(None, min_length=1, max_length=300, description="The flag that serves it; null for none.")
-    rollout_pct: float = Field(20.0, ge=0, le=100, description="Users who get it, in percent.")
+    rollout_pct: float = Field(
+        20.0, ge=0, le=100, description="Users who get it, in percent. Below 100, production stays as it is."
+    )
+    experiment: ExperimentAfter | None = Field(None, description="Starts on the flag, in the same step.")
 
 
 @router.get("/v1/runs/experiments")
@@ -169,7 +176,7 @@ def get_promotion(caller: From, prompt: PromptName) -> PromotionAnswer:
         raise NotFound(f"promotion: {prompt[:80]!r} was never promoted")
     return PromotionAnswer(
         audit_entry=found.entry.entry_id, at=found.entry.ts, actor=found.entry.actor, former=found.former.name,
-        promoted=found.promoted.name,
+        promoted=found.promoted.partly or found.promoted.name, is_partial=bool(found.promoted.partly),
     )  # fmt: skip
 
 
@@ -181,7 +188,15 @@ def post_promotion(body: PromotionChange, make: Make) -> ChangeAnswer:
     return make.make(
         body.reason,
         make.caller.environment,
-        lambda act: promote(get_store(), get_tracking(), body.run_id, act, serving=serving, expected=body.expected),
+        lambda act: promote(
+            get_store(),
+            get_tracking(),
+            body.run_id,
+            act,
+            serving=serving,
+            expected=body.expected,
+            then=read_experiment(body.experiment),
+        ),
     )
 
 

@@ -10,14 +10,17 @@ from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_store, get_tracking
 from app.text import plain
 from app.visitor import lock, make_act
+from core.arms.arms import Metric
 from core.audit.actions import Action
 from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
 from core.rehearsals.report import rehearse_prompt
+from core.rollouts.ramps import PlannedExperiment
 from core.tracking.runs import PromptVersion
 
 _FIRST_SHARE = 20.0
+_EFFECT = 0.02  # of an experiment that starts with it
 
 
 def render_promotion(found: PromptComparison, environment: str) -> None:
@@ -45,7 +48,8 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
         return
     entry = found.entry
     by = f"{plain(entry.actor)}, {ui.format_ago(entry.ts)}: {plain(ui.shorten(entry.reason, 200))}"
-    st.caption(f"{plain(found.promoted.name)} was promoted by {by}")
+    brought = f"{found.promoted.partly} was brought to a part of the users" if found.promoted.partly else ""
+    st.caption(f"{plain(brought or f'{found.promoted.name} was promoted')} by {by}")
     if live is None or live.version != found.promoted.version:
         now = live.label if live else "none"
         st.warning(f"The alias “production” is at {plain(now)}: it was moved outside of this deck since.")
@@ -78,6 +82,11 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
         left, right = st.columns(2)
         key = left.text_input("Flag that serves it (empty: none)", suggested, key=f"flag-{seen}", max_chars=100)
         right.number_input("Users who get it, %", 0.0, 100.0, _FIRST_SHARE, 1.0, key=f"share-{seen}")
+        left.text_input("Start an experiment on it named (empty: none)", key=f"then-{seen}", max_chars=100)
+        right.selectbox(
+            "Metric that decides it", [str(metric) for metric in Metric],
+            list(Metric).index(Metric.FAITHFULNESS), key=f"then-metric-{seen}", help="Each user's mean counts once",
+        )  # fmt: skip
         st.text_area(
             "Decision, kept at the run and in the audit trail", found.decision.reason if found.decision else "",
             key=f"decision-{seen}", max_chars=2_000,
@@ -94,7 +103,8 @@ def say_what_changes(found: PromptComparison, prompt: PromptVersion, flags: Sequ
     """In one sentence: what the promotion changes, and from what."""
     former, to = plain(found.production.label) if found.production else "nothing", plain(prompt.label)
     name = plain(prompt.name)
-    said = f"The alias “production” of {name} moves from {former} to {to}; {name}-release gets an entry."
+    said = f"At 100%, or without a flag, the alias “production” of {name} moves from {former} to {to}, and "
+    said += f"{name}-release gets an entry. Below 100% it stays at {former}."
     flag = next((flag for flag in flags if flag.key == key), None)
     if flag is None:
         return f"{said} The flag {plain(key)} is made." if key else f"{said} No flag is set."
@@ -107,11 +117,12 @@ def save(contender: Contender, expected: int | None, environment: str) -> None:
     """Promote what the form says. Runs before the page does, so that what is live is what the visitor saw."""
     seen, state = contender.run.run_id, st.session_state
     key = state[f"flag-{seen}"].strip()
-    serving = Serving(key, state[f"share-{seen}"]) if key else None
+    serving, name = Serving(key, state[f"share-{seen}"]) if key else None, state[f"then-{seen}"].strip()
     ui.record_change(
         lambda: promote(
             get_store(), get_tracking(), seen, make_act(state[f"decision-{seen}"], environment),
             serving=serving, expected=expected,
+            then=PlannedExperiment(name, state[f"then-metric-{seen}"], _EFFECT) if name else None,
         ),
         effect="It can be rolled back below, under Promote.",
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The requests tab of the rollouts page: changes that wait for a second person, and whether one is required here."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from zlib import crc32
@@ -19,11 +20,12 @@ from core.approvals.operations import (
     withdraw_request,
 )
 from core.approvals.requests import OPEN, ChangeRequest, get_request, list_requests
-from core.approved import apply_request, can_apply, preview_request
+from core.approved import apply_request, can_apply, edit_request, list_editable, preview_request
 from core.audit.actions import Action
-from core.audit.gate import Policy, RequestState
+from core.audit.gate import Policy, RequestState, WantedChange
 from core.audit.jsondiff import diff_states
 from core.audit.permissions import fold_name
+from core.flags.edits import parse_definition
 
 
 def render_requests(environment: str) -> None:
@@ -79,6 +81,34 @@ def render_request(request: ChangeRequest) -> None:
             )  # fmt: skip
             if own:
                 withdraw.form_submit_button("Withdraw", on_click=decide, args=("withdraw", number, request.version, ""))
+        for each in list_editable(request):
+            render_amendment(request, each)
+
+
+def render_amendment(request: ChangeRequest, wanted: WantedChange) -> None:
+    """The form that edits what a request would make of a flag."""
+    key = f"amend-{request.request_id}-{request.version}-{wanted.target}"
+    with st.expander(f"Edit what becomes of {plain(wanted.target)}"), st.form(key, border=False):
+        st.caption("The request waits again, and whoever edits it cannot approve it.")
+        text = json.dumps(wanted.after, indent=2, ensure_ascii=False)
+        st.text_area("Definition", text, key=f"{key}-text", height=240, label_visibility="collapsed")
+        st.text_input("Reason", key=f"{key}-reason", max_chars=500)
+        st.form_submit_button(
+            "Save the edit", on_click=amend, args=(request.request_id, request.version, wanted.target, key),
+            **lock(Action.APPROVAL_AMEND, request.environment),
+        )  # fmt: skip
+
+
+def amend(number: int, version: int, target: str, key: str) -> None:
+    """Edit the request that the visitor saw."""
+
+    def change() -> int:
+        store, state = get_store(), st.session_state
+        found = _as_seen(get_request(store, number), version)
+        definition = parse_definition(target, state[f"{key}-text"])
+        return edit_request(store, found, target, definition, make_act(state[f"{key}-reason"], found.environment))
+
+    ui.record_change(change)
 
 
 def decide(verb: str, number: int, version: int, effect: str) -> None:

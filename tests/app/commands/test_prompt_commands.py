@@ -51,13 +51,13 @@ def test_a_promotion_and_its_roll_back_say_what_is_in_production_now(
     tracking: Tracking,
 ) -> None:
     said = prompts(
-        "promote", "qa", "v3", "--flag", "new_prompt_v3", "--rollout", "20", "--reason", "as good, a third cheaper"
+        "promote", "qa", "v3", "--flag", "new_prompt_v3", "--rollout", "100", "--reason", "as good, a third cheaper"
     )
     (entry,) = list_audit(store)
     assert (said.code, said.out) == (0, f"qa v3 is in production (audit entry {entry.entry_id}); was v2\n")
     assert (entry.actor, entry.action, entry.reason) == ("tester", "prompt.promote", "as good, a third cheaper")
     assert tracking.production_version("qa").version == 3  # type: ignore[union-attr]
-    assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 20
+    assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 100
     assert "as good, a third cheaper" in tracking.get_run(run_of(tracking, 3)).description
 
     back = prompts("rollback", "qa", "--reason", "complaints")

@@ -1,5 +1,8 @@
 """The commands `requests …`: who somebody is comes from their token."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from core.access.credentials import issue_token
@@ -20,8 +23,9 @@ ADA, BOB = (Act(name, "because", origin=Origin.PERSON) for name in ("ada", "bob"
 
 
 def test_a_request_is_shown_approved_by_a_token_and_applied(
-    quarterdeck: Run, store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+    quarterdeck: Run, store: Store, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    folder = tmp_path
     create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=10), ADA)
     for name in ("ada", "bob"):
         grant_role(store, Grant(name, Role.ADMIN), Act("setup", "a test"))
@@ -42,6 +46,19 @@ def test_a_request_is_shown_approved_by_a_token_and_applied(
     assert "say who you are" in only_line(quarterdeck(*approve), 2)
     monkeypatch.setenv("QUARTERDECK_TOKEN", own)
     assert "is your own" in only_line(quarterdeck(*approve), 1)
+    (folder / "flag.json").write_text(json.dumps(boolean_flag(on=True, rollout_pct=50, description="amended")))
+    amend = (
+        "requests",
+        "amend",
+        "1",
+        "--definition",
+        str(folder / "flag.json"),
+        "--reason",
+        "say why",
+        "--database",
+        url,
+    )
+    assert quarterdeck(*amend).out.startswith("request 1 is amended and waits again (audit entry ")
     monkeypatch.setenv("QUARTERDECK_TOKEN", other)
     assert quarterdeck(*approve).out.startswith("request 1 is approved and applied (audit entry ")
     assert rollout_pct(get_flag(store, "production", "use_hyde").definition) == 50

@@ -19,19 +19,23 @@ from core.approvals.operations import (
 )
 from core.approvals.people import act_by_secret
 from core.approvals.requests import ChangeRequest, get_request, list_requests
-from core.approved import apply_due_requests, apply_request, preview_request
+from core.approved import apply_due_requests, apply_request, edit_request, list_editable, preview_request
 from core.audit.acts import Act
 from core.audit.gate import ADMINS, Origin, Policy, RequestState, WantedChange
 from core.audit.permissions import EVERYWHERE, Grant, Role, hold_everywhere
 from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
-from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput
+from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput, NotFound
+from core.flags.layers import Layer
 from core.flags.operations import change_rollout, create_flag, import_flags, remove_flag, switch_flag, update_flag
 from core.flags.schedule import ScheduleStep
-from core.flags.store import Flag, get_flag
+from core.flags.store import Flag, get_flag, list_flags
+from core.flags.timetable import list_schedules
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index, list_aliases
 from core.prompts.promotion import promote
 from core.rollouts.canaries import roll_back_canary
+from core.rollouts.experiments import LayerPlace, prepare_start
+from core.rollouts.layers import create_layer
 from core.rollouts.schedules import create_schedule, run_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag, rollout_pct
 from quarterdeck.schema import change_requests
@@ -321,3 +325,65 @@ def test_a_promotion_asks_before_it_touches_mlflow_and_passes_once_approved(guar
     assert (done.state, done.entry_id) == (RequestState.APPLIED, entry)
     with pytest.raises(ApprovalNeeded):
         promote_it()
+
+
+def test_the_start_of_a_schedule_is_approved_with_its_steps(guarded: Store) -> None:
+    seen, steps = flag_of(guarded), [ScheduleStep(rollout_pct=90)]
+
+    def plan(starts: datetime, now: datetime = NOW) -> int:
+        return create_schedule(guarded, seen, steps, ADA, starts=starts, now=now)
+
+    with pytest.raises(ApprovalNeeded) as needed:
+        plan(NOW + timedelta(days=3))
+    approve_request(guarded, get_request(guarded, needed.value.request_id), BOB)
+    for starts in (NOW, NOW + timedelta(hours=1)):  # not what was approved
+        with pytest.raises(ApprovalNeeded):
+            plan(starts)
+    plan(NOW + timedelta(days=3), now=NOW + timedelta(hours=2))
+    due = list_schedules(guarded)[0].due
+    assert due is not None
+    assert abs(due - NOW - timedelta(days=3)) < timedelta(seconds=1)
+
+
+def test_a_schedule_that_begins_at_once_is_approved_as_such(guarded: Store) -> None:
+    seen, steps = flag_of(guarded), [ScheduleStep(rollout_pct=90)]
+    with pytest.raises(ApprovalNeeded) as needed:
+        create_schedule(guarded, seen, steps, ADA, starts=NOW, now=NOW)
+    approve_request(guarded, get_request(guarded, needed.value.request_id), BOB)
+    later = NOW + timedelta(minutes=20)
+    create_schedule(guarded, seen, steps, ADA, starts=later, now=later)
+
+
+def test_the_definition_in_a_request_is_edited_and_checked(guarded: Store) -> None:
+    request = ask(guarded)
+    assert [each.target for each in list_editable(request)] == ["use_hyde"]
+    with pytest.raises(InvalidInput, match="^definition: is the same"):
+        edit_request(guarded, request, "use_hyde", dict(request.changes[0].after or {}), EVE)
+    with pytest.raises(InvalidInput, match="^state:"):
+        edit_request(guarded, request, "use_hyde", {"state": "MAYBE"}, EVE)
+    with pytest.raises(NotFound, match="sets no flag 'other'; it sets: use_hyde"):
+        edit_request(guarded, request, "other", boolean_flag(on=True), EVE)
+    edit_request(guarded, request, "use_hyde", boolean_flag(on=True, rollout_pct=20), EVE)
+    edited = get_request(guarded, request.request_id)
+    approve_request(guarded, edited, BOB)
+    apply_request(guarded, get_request(guarded, request.request_id), now=NOW)
+    assert pct(guarded) == 20
+
+
+def test_two_requests_approved_at_one_moment_never_share_users_of_a_layer(guarded: Store) -> None:
+    """Both were asked for while the layer was free; the second one is void."""
+    create_layer(guarded, Layer("answers"), ADA)
+    keys, asked = ("first", "second"), []
+    for key in keys:
+        flag = Flag("production", key, boolean_flag(on=True, rollout_pct=50), 0, NOW, "ada")
+        place = LayerPlace("answers", 60)
+        with pytest.raises(ApprovalNeeded) as needed:
+            create_flag(guarded, key, prepare_start(guarded, flag, key, place), ADA)
+        asked.append(get_request(guarded, needed.value.request_id))
+    for request in asked:
+        approve_request(guarded, request, BOB)
+    apply_request(guarded, get_request(guarded, asked[0].request_id), now=NOW)
+    with pytest.raises(Conflict, match="would share users of the layer answers"):
+        apply_request(guarded, get_request(guarded, asked[1].request_id), now=NOW)
+    assert get_request(guarded, asked[1].request_id).state is RequestState.VOID
+    assert [flag.key for flag in list_flags(guarded, "production")] == ["first", "use_hyde"]

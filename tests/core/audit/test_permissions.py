@@ -40,6 +40,7 @@ from core.approvals.operations import (
     withdraw_request,
 )
 from core.approvals.requests import ChangeRequest, get_request
+from core.approved import edit_request
 from core.arms.arms import Metric
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
@@ -341,6 +342,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "approvals.operations.amend_request": (
         EDITOR, lambda w, by: amend_request(w.store, w.request(1), w.request(2).changes, signed(by))
     ),
+    "approved.edit_request": (
+        EDITOR, lambda w, by: edit_request(w.store, w.request(1), "use_hyde", boolean_flag(on=True), signed(by))
+    ),
     "approvals.operations.set_policy": (
         ADMIN, lambda w, by: set_policy(w.store, Policy(required=True), by, has_sign_in=True)
     ),
@@ -473,7 +477,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         )
     ),
     "rollouts.layers.start_holdout": (
-        EDITOR, lambda w, by: start_holdout(w.store, Holdout("new", 5), replace(by, environment="staging"))
+        EDITOR, lambda w, by: start_holdout(w.store, Holdout("new", 5), replace(by, environment="trial"))
     ),
     "rollouts.layers.end_holdout": (EDITOR, lambda w, by: end_holdout(w.store, w.holdout, by)),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
@@ -581,7 +585,8 @@ def fill(store: Store, folder: Path) -> None:
     snooze_todo(store, HERE, "corpus/v1", until=TODAY, today=TODAY, by=SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     for who, share in (("zoe", 50), ("ada", 60)):
-        wanted = WantedChange(Action.FLAG_UPDATE, "use_hyde", boolean_flag(on=True, rollout_pct=share), None)
+        former, wish = (boolean_flag(on=True, rollout_pct=pct) for pct in (30, share))
+        wanted = WantedChange(Action.FLAG_UPDATE, "use_hyde", former, wish)
         with store.begin() as connection:
             add_request(connection, [wanted], environment="production", requester=who, reason="because", at_ms=now_ms())
     issue_token(store, "old", [TokenScope.EVALUATE], SETUP)

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.arms.arms import Metric
 from core.audit.acts import Act
 from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import list_audit, list_broken_audit_entries
@@ -24,6 +26,9 @@ from core.prompts.promotion import (
     suggest_flag,
 )
 from core.reverts import revert
+from core.rollouts.experiment_records import get_experiment
+from core.rollouts.experiments import decide_for
+from core.rollouts.ramps import PlannedExperiment
 from core.tracking.client import open_client
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, rollout_pct
@@ -33,8 +38,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
+BY_NOW = datetime.now(UTC)
 BY = Act("ann", "v3 is as faithful at two thirds of the cost")
-FLAG = Serving("new_prompt_v3", 20)
+FLAG = Serving("new_prompt_v3", 100)
+PART = Serving("new_prompt_v3", 20)
 
 
 def run_of(tracking: Tracking, version: int) -> str:
@@ -68,9 +75,9 @@ def test_a_promotion_moves_alias_registry_description_and_flag_with_one_audit_en
     entry = open_client(tracking.tracking_uri).get_model_version_by_alias("qa-release", "production")
     assert (entry.run_id, entry.tags["stage"], entry.tags["prompt_version"]) == (run.run_id, "production", "3")
     assert run.description.startswith("Promoted to production by ann on ")
-    assert "new_prompt_v3 in production: 20% of users" in run.description
+    assert "new_prompt_v3 in production: 100% of users" in run.description
     assert run.description.endswith(BY.reason)
-    assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 20
+    assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 100
     newest, former = list_audit(store)
     assert (newest.entry_id, newest.action, newest.target, newest.reason) == (
         entry_id, "prompt.promote", "qa", BY.reason,
@@ -84,7 +91,7 @@ def test_a_promotion_moves_alias_registry_description_and_flag_with_one_audit_en
 def test_a_flag_that_is_not_there_is_made_and_says_which_version_it_serves(store: Store, tracking: Tracking) -> None:
     promote_3(store, tracking)
     definition = get_flag(store, "production", "new_prompt_v3").definition
-    assert (rollout_pct(definition), definition["metadata"]["prompt_version"]) == (20, "v3")
+    assert (rollout_pct(definition), definition["metadata"]["prompt_version"]) == (100, "v3")
     assert definition["metadata"]["description"] == "Answer with qa v3"
 
 
@@ -93,7 +100,7 @@ def test_a_flag_that_is_off_is_switched_on(store: Store, tracking: Tracking) -> 
     create_flag(store, "new_prompt_v3", boolean_flag(on=False, rollout_pct=5), BY)
     promote_3(store, tracking)
     definition = get_flag(store, "production", "new_prompt_v3").definition
-    assert (definition["state"], rollout_pct(definition)) == ("ENABLED", 20)
+    assert (definition["state"], rollout_pct(definition)) == ("ENABLED", 100)
 
 
 def test_without_a_flag_only_mlflow_is_changed(store: Store, tracking: Tracking) -> None:
@@ -102,6 +109,57 @@ def test_without_a_flag_only_mlflow_is_changed(store: Store, tracking: Tracking)
     assert tracking.production_version("qa").version == 3  # type: ignore[union-attr]
     roll_back(store, tracking, "qa", BY)
     assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
+
+
+def test_a_version_at_20_percent_leaves_production_where_it_is_until_100(store: Store, tracking: Tracking) -> None:
+    before = look(store, tracking)
+    entry_id = promote_3(store, tracking, PART)
+    after = look(store, tracking)
+    assert [after[key] for key in ("live", "release")] == [before[key] for key in ("live", "release")] == [2, None]
+    assert rollout_pct(after["flags"]["new_prompt_v3"]) == 20
+    assert after["descriptions"]["qa-v3"].startswith("Brought to 20% of users by ann on ")
+    found = find_promotion(store, "qa")
+    assert found is not None
+    assert (found.entry.entry_id, found.promoted.name, found.promoted.partly) == (entry_id, "v2", "v3")
+    promote_3(store, tracking, FLAG)
+    assert tracking.production_version("qa").version == 3  # type: ignore[union-attr]
+    roll_back(store, tracking, "qa", BY)
+    assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
+    assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 20
+    roll_back(store, tracking, "qa", BY)
+    assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
+    assert not get_flag(store, "production", "new_prompt_v3").view.is_on
+
+
+def test_prompt_flag_and_experiment_start_in_one_step(store: Store, tracking: Tracking) -> None:
+    then = PlannedExperiment("prompt v3", "faithfulness", 0.02)
+    serving = Serving("new_prompt_v3", 50)
+    entry_id = promote(store, tracking, run_of(tracking, 3), BY, serving=serving, expected=2, then=then)
+    assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
+    found = get_experiment(store, "production", "prompt v3")
+    assert (found.design.flag, found.design.arms, found.design.metric) == (
+        "new_prompt_v3", ("off", "on"), Metric.FAITHFULNESS
+    )  # fmt: skip
+    flag = get_flag(store, "production", "new_prompt_v3")
+    assert (flag.view.rollout_pct, flag.view.experiment, flag.view.prompt_version) == (50, "prompt v3", "v3")
+    told = [(entry.entry_id, str(entry.action)) for entry in list_audit(store, limit=2)]
+    assert told == [(entry_id, "prompt.promote"), (entry_id - 1, "experiment.start")]
+    with pytest.raises(Conflict, match="the experiment 'prompt v3' runs on new_prompt_v3; decide or stop it first"):
+        promote_3(store, tracking, FLAG)
+    with pytest.raises(Conflict, match="decide or stop it first"):
+        roll_back(store, tracking, "qa", BY)
+    decide_for(store, found, "on", BY, typed_name=None, now=BY_NOW)
+    promote_3(store, tracking, FLAG)
+    assert tracking.production_version("qa").version == 3  # type: ignore[union-attr]
+
+
+def test_an_experiment_needs_users_on_both_versions(store: Store, tracking: Tracking) -> None:
+    then = PlannedExperiment("prompt v3", "faithfulness", 0.02)
+    before = look(store, tracking)
+    for serving in (FLAG, None):
+        with pytest.raises(InvalidInput, match="^experiment: needs a flag that gives the version to a part"):
+            promote(store, tracking, run_of(tracking, 3), BY, serving=serving, expected=2, then=then)
+    assert look(store, tracking) == before
 
 
 def test_rolling_back_brings_everything_back_and_says_so_at_the_run(store: Store, tracking: Tracking) -> None:

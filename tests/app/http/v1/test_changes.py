@@ -1,11 +1,22 @@
 """Changes under /v1: the pages' operations with their audit entries, and a repeated request changes nothing twice."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from sqlalchemy import select
 
+from core.access.credentials import issue_token
+from core.access.roles import grant_role
+from core.access.scopes import TokenScope
+from core.approvals.operations import approve_request, set_policy
+from core.approvals.requests import get_request
+from core.audit.acts import Act
+from core.audit.gate import Origin, Policy
+from core.audit.permissions import Grant, Role
 from core.audit.trail import get_audit_entry
+from core.errors import Forbidden
 from core.flags.store import get_flag
 from core.indexes.builds import save_probe
 from core.indexes.operations import register_index, swap_index
@@ -169,3 +180,25 @@ def test_an_index_canary_starts_once_and_is_moved_as_every_canary(deck):
     move = {"flag": "index:default", "version": canary["version"], "reason": "it is worse"}
     assert deck.post("/v1/canaries/promote", move).status_code == 403  # its last step is everybody's
     assert deck.post("/v1/canaries/rollback", move).json()["action"] == "canary.rollback"
+
+
+def test_a_token_asks_for_its_owner_where_a_second_person_is_required(deck):
+    ann, bob = (Act(name, "because", origin=Origin.PERSON) for name in ("ann", "bob"))
+    for name in ("ann", "bob"):
+        grant_role(deck.store, Grant(name, Role.EDITOR), ACT)
+    deck.secrets["ann"] = issue_token(deck.store, "ann's", [TokenScope.CHANGE, TokenScope.READ], ann)[0]
+    deck.secrets["gone"] = issue_token(deck.store, "gone's", [TokenScope.CHANGE], replace(ann, actor="gone"))[0]
+    set_policy(deck.store, Policy(required=True), ann, has_sign_in=True)
+    body = {"version": 1, "rollout_pct": 40, "confirm": "use_hyde", "reason": "fewer"}
+    assert deck.patch("/v1/flags/use_hyde", body).status_code == 403  # a token that nobody made signed in
+    assert deck.patch("/v1/flags/use_hyde", body, token="gone").status_code == 403  # whose owner has no role
+    answer = deck.patch("/v1/flags/use_hyde", body, token="ann")
+    assert (answer.status_code, "It is request 1" in answer.json()["detail"]) == (409, True)
+    request = get_request(deck.store, 1)
+    assert (request.requester, request.reason) == ("ann", "fewer (token:ann's)")
+    with pytest.raises(Forbidden, match="is your own"):
+        approve_request(deck.store, request, ann)
+    approve_request(deck.store, request, bob)
+    answer = deck.patch("/v1/flags/use_hyde", body, token="ann")
+    assert (answer.status_code, answer.json()["actor"]) == (200, "ann")
+    assert get_flag(deck.store, "production", "use_hyde").view.rollout_pct == 40

@@ -113,13 +113,13 @@ def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Tracking) 
 def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Tracking, demo_url: str) -> None:
     app = open_page("prompts", tab="Promote")
     assert "In production: **qa v2**" in said(app)
-    app.number_input[0].set_value(35.0)
+    app.number_input[0].set_value(100.0)
     app.text_area[0].input("as faithful, cheaper")
     app = next(button for button in app.button if button.label == "Promote v3").click().run()
     assert not app.exception
     assert [each.value.startswith("Recorded as audit entry ") for each in app.success] == [True]
     assert own.production_version("qa").version == 3  # type: ignore[union-attr]
-    assert rollout_pct(stored_flag(demo_url, "new_prompt_v3")) == 35
+    assert rollout_pct(stored_flag(demo_url, "new_prompt_v3")) == 100
     assert "as faithful, cheaper" in own.get_run(run_ids(own)["qa-v3"]).description
     app = next(button for button in app.button if button.label == "Roll back to v2").click().run()
     assert not app.exception
