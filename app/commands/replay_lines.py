@@ -48,7 +48,8 @@ def describe_replay(found: "ReplayResult", *, with_questions: bool) -> list[str]
 
 def _describe_cost(name: str, cost: "SideCost") -> str:
     reranked = "" if cost.rerank_ms is None else f", {cost.rerank_ms:.2f} ms of reranking"
-    return f"{name:<12} {cost.search_ms:.2f} ms of search a question, in batches{reranked}"
+    spent = f", ${cost.usd:.4f} spent now" if cost.usd else ""
+    return f"{name:<12} {cost.search_ms:.2f} ms of search a question, in batches{reranked}{spent}"
 
 
 def _describe_answers(found: "AnswerComparison") -> list[str]:

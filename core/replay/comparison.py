@@ -212,18 +212,14 @@ def compare_hits(
     live, candidate = _score_sides(hits, logged, weights, learned=bool(about.kinds))
     shown = map_scores(candidate, live, weights) if about.changes_model else candidate
     moved = shown - live
-    groups = {("topic", name): weigh_topic(drawn, name) for name in {each.topic_id for each in drawn}}
-    made = [
-        describe_group(kind, name, labels.get(name) or "other questions", by_place, (live, shown))
-        for (kind, name), by_place in groups.items()
+    topics = [
+        describe_group("topic", name, labels.get(name) or "other questions", weigh_topic(drawn, name), (live, shown))
+        for name in {each.topic_id for each in drawn}
     ]
     of_segments = [
         describe_group(kind, name, name or "(none)", by_place, (live, shown))
         for (kind, name), by_place in segments.items()
     ]
-    faithful = answers.by_place if answers else {}
-    far = np.maximum(np.abs(moved), [abs(_differ(faithful.get(at))) for at in range(len(drawn))])
-    order = np.argsort(-far * (1 + 1e-6 * np.log1p(weights)), kind="stable")[:MOST_CHANGED]
     return ReplayResult(
         about=about,
         replayed=len(drawn),
@@ -237,17 +233,32 @@ def compare_hits(
         document_overlap=mean_of([each.document_overlap for each in hits], weights),
         better=mean_of(moved > CHANGED, weights),
         worse=mean_of(moved < -CHANGED, weights),
-        topics=sort_groups(made),
+        topics=sort_groups(topics),
         segments=sort_groups(of_segments),
-        changed=tuple(
-            ReplayedQuestion(
-                drawn[at].text, drawn[at].asked, drawn[at].topic_id, float(live[at]), float(candidate[at]),
-                float(moved[at]), hits[at], *faithful.get(at, (None, None)),
-            )
-            for at in order
-        ),
+        changed=_pick_changed(drawn, hits, (live, candidate, moved), answers),
         costs=costs,
         answers=answers,
+    )
+
+
+def _pick_changed(
+    drawn: Sequence[DrawnQuestion],
+    hits: Sequence[HitLists],
+    scores: tuple[Floats, Floats, Floats],
+    answers: AnswerComparison | None,
+) -> tuple[ReplayedQuestion, ...]:
+    """Return the questions that change most, by score or by faithfulness; of equal ones those that weigh more."""
+    live, candidate, moved = scores
+    faithful = answers.by_place if answers else {}
+    far = np.maximum(np.abs(moved), [abs(_differ(faithful.get(at))) for at in range(len(drawn))])
+    weights = np.array([each.weight for each in drawn])
+    order = np.argsort(-far * (1 + 1e-6 * np.log1p(weights)), kind="stable")[:MOST_CHANGED]
+    return tuple(
+        ReplayedQuestion(
+            drawn[at].text, drawn[at].asked, drawn[at].topic_id, float(live[at]), float(candidate[at]),
+            float(moved[at]), hits[at], *faithful.get(at, (None, None)),
+        )
+        for at in order
     )  # fmt: skip
 
 

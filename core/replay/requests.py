@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 from core.config import Config
@@ -127,7 +127,7 @@ def foresee(store: Store, found: ReplayResult, *, today: date) -> ReplayResult:
     if found.about.changes_model or not found.score.value:
         return found
     scope = Scope(found.about.environment, found.about.service)
-    days = [day for day in report_drift(store, scope=scope, today=today).days if day.day <= today - timedelta(days=1)]
+    days = report_drift(store, scope=scope, today=today).days
     watched = foresee_drift(days, found.score, today=today, accepted_on=get_accepted_day(store, scope))
     return replace(found, watched=(watched,) if watched else ())
 
@@ -152,6 +152,8 @@ def _plan_answers(config: Config, request: ReplayRequest, prompt: Prompt | None,
     if is_paid and asks.max_cost_usd is None:
         raise InvalidInput("max-cost-usd", "say what the replay may cost: models and servers are paid by the question")
     if prompt is None and not request.live_prompt:
+        if asks.answerer != EXTRACTIVE:
+            raise InvalidInput("prompt", f"{asks.answerer} answers a prompt; name one with --prompt or --live-prompt")
         return None
     live = _read_live_prompt(Tracking(config.tracking_uri), request.live_prompt, prompt)
     prices = parse_prices(read_text(asks.prices), source=str(asks.prices))

@@ -33,12 +33,13 @@ _AT_ONCE = 8  # requests to a reranking server
 
 @dataclass(frozen=True, slots=True)
 class Reranker:
-    """Orders the first `depth` hits of a question anew. Scores of a server are remembered."""
+    """Orders the first `depth` hits of a question anew, for `usd` a question. Scores of a server are remembered."""
 
     name: str
     scores: Scores
     depth: int
     remembered: RememberedScores | None = None
+    usd: float = 0.0
 
     def order(self, question: str, hits: Sequence[Passage], top_k: int) -> tuple[tuple[Passage, ...], float | None]:
         """Return the best hits, and the ms that took, None where the scores were remembered."""
@@ -87,7 +88,8 @@ class ReplaySide:
             if on_progress:
                 on_progress(step, len(hits), len(vectors))
         rerank_ms = sum(reranked_ms) / len(reranked_ms) if reranked_ms else None
-        return hits, SideCost(searching_s * 1_000 / max(1, len(hits)), rerank_ms)
+        usd = len(reranked_ms) * self.reranker.usd if self.reranker else 0.0
+        return hits, SideCost(searching_s * 1_000 / max(1, len(hits)), rerank_ms, usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ def _open_reranker(name: str, side: ReplaySide, depth: int, tools: StagingTools)
         passages = (chunk.text for chunk in side.indexes.list_chunks(side.table))
         return Reranker(name, LexicalScores(passages), depth)
     remembered = RememberedScores(tools.folder / f"rerank-{hash_parts(name)[:16]}.txt")
-    return Reranker(name, CrossEncoder(name, budget=tools.budget, usd=tools.reranker_usd), depth, remembered)
+    scores = CrossEncoder(name, budget=tools.budget, usd=tools.reranker_usd)
+    return Reranker(name, scores, depth, remembered, tools.reranker_usd)
 
 
 def _rerank(

@@ -43,6 +43,7 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {path_of(name): ({},) for name in
         {"tab": "Diff", "change": "corpus/b.txt"}, {"tab": "Diff", "change": LETTERS}, {"tab": "Diff", "old": LETTERS},
         {"tab": "Pipeline"}, {"tab": "Indexes"}, {"tab": "Indexes", "alias": LETTERS}, {"tab": "What would it fix?"},
         {"tab": "What would it fix?", "target": "v1"}, {"tab": "What would it fix?", "drafts": LETTERS},
+        {"tab": "Replay"}, {"tab": "Replay", "replayed": LETTERS},
     ),
     "rollouts": (
         {}, {"flag": LETTERS}, {"flag": f"rules {LETTERS}"}, {"search": LETTERS}, {"tab": "Experiments"},

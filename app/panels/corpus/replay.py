@@ -14,7 +14,7 @@ from app.visitor import lock, may_read_questions
 from core.audit.actions import Action
 from core.jobs.jobs import Job, JobState
 from core.replay.answering import AnswerComparison
-from core.replay.comparison import FoundPassage, ReplayResult
+from core.replay.comparison import FoundPassage, ReplayResult, SideCost
 from core.replay.report import find_replay
 from core.replay.shifts import GroupShift, ReplayShift
 from core.replay.watching import WatchedVerdict
@@ -74,6 +74,8 @@ def render_result(found: ReplayResult) -> None:
         st.caption("The two models score on different scales: the tables show the live model's score of the same rank.")
     if about.kinds:
         st.caption(f"The log maps {plain(', '.join(about.kinds))} to similarities; scores are carried to its scale.")
+    if found.costs:
+        st.caption(f"{'; '.join(map(_say_cost, ('live', 'candidate'), found.costs))}.")
     for watched in found.watched:
         st.markdown(say_verdict(watched))
     if found.answers:
@@ -153,6 +155,12 @@ def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str, *, key
 
 def _slug(candidate: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", candidate)[:80]
+
+
+def _say_cost(side: str, cost: SideCost) -> str:
+    reranked = "" if cost.rerank_ms is None else f" and {cost.rerank_ms:.1f} ms of reranking"
+    spent = f", {cost.usd:.4f} USD" if cost.usd else ""
+    return f"{side}: {cost.search_ms:.1f} ms of search{reranked} a question{spent}"
 
 
 def _say(shift: ReplayShift) -> str:

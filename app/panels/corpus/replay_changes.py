@@ -18,7 +18,7 @@ from core.corpus.versions import Version
 from core.errors import InvalidInput, QuarterdeckError
 from core.indexes.registry import Index
 from core.jobs.jobs import JobState
-from core.replay.candidates import LEAST_CHARACTERS, MOST_CHARACTERS
+from core.replay.candidates import BM25, LEAST_CHARACTERS, MOST_CHARACTERS
 from core.replay.report import list_replays
 from quarterdeck.scope import Scope
 
@@ -59,6 +59,10 @@ def _render_form(versions: Sequence[Version], indexes: Sequence[Index], aliases:
         prompts = list_prompts()
     except QuarterdeckError as error:
         st.caption(f"Prompts cannot be replayed now: {plain(str(error))}")
+    models = sorted({get_config().embedding_model, *(index.model for index in indexes)})
+    offered = frozenset(
+        {BM25, *models, *prompts, *(index.name for index in indexes), *(version.name for version in versions)}
+    )
     with st.form("replay-change"):
         first, second, third = st.columns(3)
         first.selectbox("Index", [_AS_LIVE, *(index.name for index in indexes)], key="rc_index")
@@ -67,8 +71,8 @@ def _render_form(versions: Sequence[Version], indexes: Sequence[Index], aliases:
             "Characters a passage", LEAST_CHARACTERS, MOST_CHARACTERS, None, 100, key="rc_characters",
             placeholder=_AS_LIVE,
         )  # fmt: skip
-        first.text_input("Embedding model", key="rc_model", placeholder=_AS_LIVE, max_chars=300)
-        second.text_input("Reranker", key="rc_reranker", placeholder="none; bm25, or https://…", max_chars=300)
+        first.selectbox("Embedding model", [_AS_LIVE, *models], key="rc_model")
+        second.selectbox("Reranker", [_AS_LIVE, BM25], key="rc_reranker")
         third.selectbox("Prompt", [_AS_LIVE, *prompts], key="rc_prompt")
         first.selectbox("Answers", list(_MODELS), key="rc_answerer")
         second.text_input("Answering model", key="rc_answering", placeholder="as in the price table", max_chars=100)
@@ -80,12 +84,12 @@ def _render_form(versions: Sequence[Version], indexes: Sequence[Index], aliases:
         left.selectbox("Alias", aliases, key="rc_alias")
         right.text_input("Reason", key="rc_reason", max_chars=500)
         st.form_submit_button(
-            "Replay last week's questions", type="primary", on_click=_start, args=(prompts, scope),
+            "Replay last week's questions", type="primary", on_click=_start, args=(prompts, offered, scope),
             **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     st.caption(
         "Nothing changes for readers. What is embedded, reranked and answered is remembered, so a cancelled replay "
-        "goes on where it stopped."
+        "goes on where it stopped. Models of no index here, reranking servers and folders: on the command line alone."
     )
 
 
@@ -116,13 +120,15 @@ def make_arguments(
     return (*arguments, *(("--", index) if index else ()))
 
 
-def _start(prompts: Mapping[str, str], scope: Scope) -> None:
-    """Start the job that the form describes. Runs before the page is drawn."""
+def _start(prompts: Mapping[str, str], offered: frozenset[str], scope: Scope) -> None:
+    """Start the job that the form describes. Runs before the page is drawn.
+
+    Only what was offered counts: a folder or a server's address would be read or sent to in the deck's name.
+    """
     state = st.session_state
 
     def chosen(key: str) -> str:
-        value = (state[key] or "").strip()
-        return "" if value == _AS_LIVE else value
+        return state[key] if state[key] in offered else ""
 
     def start() -> int:
         act = make_act(state["rc_reason"], get_config().environment)
@@ -130,9 +136,10 @@ def _start(prompts: Mapping[str, str], scope: Scope) -> None:
         command, *arguments = make_arguments(
             index=chosen("rc_index"), documents=chosen("rc_documents"), characters=characters and int(characters),
             model=chosen("rc_model"), reranker=chosen("rc_reranker"), prompt=prompts.get(chosen("rc_prompt"), ""),
-            answerer=_MODELS[state["rc_answerer"]], answering=chosen("rc_answering"), budget=float(state["rc_budget"]),
+            answerer=_MODELS[state["rc_answerer"]], answering=state["rc_answering"].strip(),
+            budget=float(state["rc_budget"]),
         )  # fmt: skip
-        place = ("--environment", scope.environment, "--service", scope.service, "--alias", state["rc_alias"])
+        place = ("--environment", scope.environment, "--service", scope.service, f"--alias={state['rc_alias']}")
         subject = " + ".join(filter(None, (
             chosen("rc_index"), chosen("rc_documents"), f"{characters} characters" if characters else "",
             chosen("rc_model"), chosen("rc_reranker"), chosen("rc_prompt"),
