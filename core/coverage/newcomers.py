@@ -35,7 +35,7 @@ from quarterdeck.store import Store
 
 REFERENCE_DAYS = 28
 LEAST_DAYS = 14  # of the reference, with questions
-MOST_REFERENCE = 6_000  # questions of the reference that are compared with, a sample
+MOST_REFERENCE = 4_000  # questions of the reference that are compared with, a sample
 MOST_OF_DAY = 3_000  # distinct questions of a day that are watched, a sample
 MOST_SHOWN = 50  # questions of a topic that are kept
 _BLOCK = 7  # days that share a reference
