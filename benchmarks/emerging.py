@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import locate
-from core.coverage.emerging import LIVES, WINDOWS, AskedDay, EmergingCall, KnownQuestions, Watch, merge_calls
+from core.coverage.emerging import LIVES, WINDOWS, AskedDay, EmergingCall, ReferenceQuestions, Watch, merge_calls
 from core.drift.changepoint import replay
 from core.drift.daily import DailyHistory
 from core.embedding.embed import Embedder
@@ -144,11 +144,11 @@ def watch(stream: Stream, days: int, share_of: Any, *, first: int = 0) -> Iterat
         calls = merged
 
 
-def _make_reference(days: list[AskedDay], random: np.random.Generator) -> KnownQuestions:
+def _make_reference(days: list[AskedDay], random: np.random.Generator) -> ReferenceQuestions:
     vectors = np.concatenate([day.vectors for day in days])
     texts = [text for day in days for text in day.texts]
     rows = random.permutation(len(texts))[:SAMPLE]
-    return KnownQuestions(vectors[rows], [texts[at] for at in rows])
+    return ReferenceQuestions(vectors[rows], [texts[at] for at in rows])
 
 
 def find_delay(stream: Stream, share_of: Any, *, starts: int, within: int) -> tuple[int | None, int]:

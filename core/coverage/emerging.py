@@ -97,7 +97,7 @@ class EmergingReport:
     problem: str = ""
 
 
-class KnownQuestions:
+class ReferenceQuestions:
     """The reference: each of its questions is compared with those of other texts, as new questions are with all."""
 
     def __init__(self, vectors: Vectors, texts: Sequence[str]) -> None:
@@ -146,7 +146,7 @@ class _Region:
     """A part of the space, fixed before the questions that it is tested with: near a center, or far from everything."""
 
     born: int
-    known: KnownQuestions
+    known: ReferenceQuestions
     center: Vectors | None
     reach: float
     budget: float
@@ -227,7 +227,7 @@ class Watch:
     questions. Sources: Ramdas, Grünwald, Vovk & Shafer 2023 (betting); Vovk, Gammerman & Shafer 2005 (the rate).
     """
 
-    def __init__(self, known: KnownQuestions) -> None:
+    def __init__(self, known: ReferenceQuestions) -> None:
         self._known = known
         self._days: list[_SeenDay] = []
         self._regions: list[_Region] = []

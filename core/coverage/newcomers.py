@@ -19,7 +19,7 @@ from core.coverage.emerging import (
     EmergingCall,
     EmergingReport,
     EmergingTopic,
-    KnownQuestions,
+    ReferenceQuestions,
     Watch,
     merge_calls,
 )
@@ -120,7 +120,7 @@ def _find_calls(store: Store, embedder: Embedder, scope: Scope, until: date) -> 
             problem = f"needs questions of {LEAST_DAYS} days before this week, and there are {held}"
             continue
         sample = _sample_reference(reference, block - REFERENCE_DAYS)
-        known = KnownQuestions(vectors.get(sample), sample)
+        known = ReferenceQuestions(vectors.get(sample), sample)
         if not known.is_enough:
             problem = f"needs more different questions in the four weeks before: there are {len(set(sample)):,}"
             continue
