@@ -15,6 +15,8 @@ from quarterdeck.schema import settings
         (Family.ROLES, (), "roles"),
         (Family.ENVIRONMENTS, (), "environments"),
         (Family.ACCEPTED_LEVEL, ("production",), "accepted_level:production"),
+        (Family.EMERGING, ("production",), "emerging:production"),
+        (Family.MODEL_MAP, ("production",), "model_map:production"),
         (Family.ALERT_RULES, ("production",), "alert_rules:production"),
         (Family.ALERT_TOLD, ("production", "on call"), "alert_told:production:on call"),
         (Family.DEPLOYMENT, ("production", "search"), "deployment:production:search"),
