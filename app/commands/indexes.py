@@ -1,6 +1,7 @@
 """The commands `index …`: build, probe, try, swap, roll back, remove; predict what a corpus version would fix."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ _set_option = click.option(
 @click.argument("source")
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="The index's name (default: from the corpus version and the content).")
+@click.option("--model", help="Another embedding model for this index: a folder, or a name that is installed.")
 @click.option(
     "--characters",
     default=900,
@@ -67,7 +69,8 @@ _set_option = click.option(
 )
 @common
 def index_build(
-    config: Config, *, source: str, out: Path | None, name: str | None, characters: int, reason: str, as_json: bool
+    config: Config, *, source: str, out: Path | None, name: str | None, model: str | None, characters: int, reason: str,
+    as_json: bool,
 ) -> None:
     """Index SOURCE, a corpus version or a folder; readers see it once it is swapped in. Can be run again after a kill.
 
@@ -75,6 +78,7 @@ def index_build(
 
     Example: quarterdeck index build v2
     """
+    config = replace(config, embedding_model=model or config.embedding_model)
     if out is not None:
         from core.indexes.ingest import build_index
 
@@ -295,6 +299,58 @@ def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_j
     done = collect_garbage(open_store(config), act, keep=keep, grace=timedelta(minutes=grace_minutes))
     lines = [f"removed {name}" for name in done.removable] + [f"kept {each.name}: {each.reason}" for each in done.kept]
     show(as_json, {"removed": list(done.removable), "kept": done.kept}, lines or ["there is no index"])
+
+
+@index.command("map")
+@click.argument("name")
+@_alias_option
+@click.option(
+    "--window-days",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1, 365),
+    help="Whose questions are asked in both.",
+)
+@click.option("--sample", default=1_000, show_default=True, type=click.IntRange(100), help="At most this many.")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@service_option
+@common
+def index_map(
+    config: Config, *, name: str, alias: str, window_days: int, sample: int, reason: str, service: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Learn how scores of the live index's embedding model compare with those of index NAME's, and keep it.
+
+    Recent questions are searched in both. With the map, drift and the low threshold go on across a swap, and across its
+    rollback. The names of the models have to be those that the service logs as `model`.
+
+    Example: quarterdeck index map docs-static --reason "moves to the static model"
+    """
+    from core.coverage.report import find_threshold
+    from core.drift.operations import save_model_map
+    from core.embedding.embed import Embedder
+    from core.embedding.vectors import VectorCache
+    from core.indexes.builds import get_live
+    from core.indexes.registry import get_index
+    from core.log.retrievals import last_days
+    from core.replay.mapping import learn_map_between
+    from core.replay.replaying import ReplayPlan
+
+    store = open_store(config)
+    scope, cache = find_scope(config, store, service), VectorCache(store)
+    live, candidate, today = get_live(store, alias), get_index(store, name), settle_days(store, scope)
+    threshold = find_threshold(store, scope=scope, today=today, low_score=config.low_score)
+    plan = ReplayPlan(scope, last_days(window_days, until=today), threshold, sample=sample)
+    found = learn_map_between(
+        store, lambda model: Embedder(model, cache=cache), live, candidate, plan, on_progress=show_progress
+    )
+    save_model_map(store, found, Act(config.operator, reason, scope.environment), service=scope.service)
+    lines = [
+        f"{found.former} -> {found.model}, by {found.pairs:,} questions asked under both",
+        f"the map misses the mean by {found.error:.3f}",
+        f"a question scores low below {threshold:.3f} now, {found.apply(threshold):.3f} after the change",
+    ]
+    show(as_json, {**to_json(found), "threshold": threshold, "mapped_threshold": found.apply(threshold)}, lines)
 
 
 @index.command("predict")

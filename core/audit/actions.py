@@ -65,6 +65,7 @@ class Action(StrEnum):
     TOPIC_INCLUDE = "topic.include"
     TOPIC_EXPORT = "topic.export"
     DRIFT_ACCEPT = "drift.accept"
+    DRIFT_MAP = "drift.map"
     PREDICTION_SAVE = "prediction.save"
     LEDGER_PREDICT = "ledger.predict"
     LEDGER_MEASURE = "ledger.measure"

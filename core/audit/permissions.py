@@ -56,6 +56,7 @@ NEEDS = {
     Action.TOPIC_INCLUDE: Role.EDITOR,
     Action.TOPIC_EXPORT: Role.EDITOR,
     Action.DRIFT_ACCEPT: Role.EDITOR,
+    Action.DRIFT_MAP: Role.EDITOR,
     Action.PREDICTION_SAVE: Role.EDITOR,
     Action.LEDGER_PREDICT: Role.EDITOR,
     Action.LEDGER_MEASURE: Role.EDITOR,

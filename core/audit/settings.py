@@ -55,6 +55,7 @@ class Family(StrEnum):
     BACKFILL = "backfill:"
     DIGEST_SENT = "digest_sent:"
     EMERGING = "emerging:"
+    MODEL_MAP = "model_map:"
 
 
 MAX_KEY = 256  # what the column of the names holds

@@ -3,7 +3,6 @@
 Knows vectors, texts and sessions of days; `newcomers.py` reads them from the log and keeps what was found.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,17 @@ CALLS_A_YEAR = 1.0  # expected false calls, at most, of one service
 WINDOWS = (2, 7)  # days whose questions form a region: few where there is much traffic
 LIVES = 14  # days for which a region is watched
 MOST_BORN = 4  # regions of a day and a window
-SLACK = 1.25  # a region is no news until it is asked more than this many times as often as in the reference
+SLACK = 1.5  # a region is no news until it is asked more than this many times as often as in the reference
 RATIOS = (2.0, 4.0, 8.0, 16.0, 32.0)  # by how much more than that: the bets, in equal parts
 LEAST_MEMBERS = 5  # distinct texts by distinct sessions of a called topic
 LEAST_REFERENCE = 200  # distinct questions of the days before
 FAR_SHARES = (0.05, 0.01, 0.002)  # of the reference's own questions lie in the regions "far from everything"
 _NOVEL_SHARE = 0.5  # of the reference's own questions are as novel as one that may form a region
-_NEAR = (0.4, 0.6)  # cosine similarities of two questions on one topic, a wide one and a narrow one
-_REACHES = (0.4, 0.5, 0.6, 0.7, 0.8)  # cosine similarities to the center of a region
+_NEAR = 0.6  # cosine similarity of two questions on one topic
+_AHEAD_SHARES = (0.03, 0.01)  # of the reference's own questions lie farthest in the direction of the novel ones
+_AHEAD_NOVEL = 0.1  # of the reference's own questions are as novel as those that give the direction
+_AHEAD_ROUNDS = 2  # in which the direction is found
+_REACHES = (0.6, 0.7, 0.8)  # cosine similarities to the center of a region
 _MOST_FORMING = 1_200  # questions of a window, the most novel ones
 _SEEDS = 8  # groups that are looked at closely
 _SAME = 0.7  # cosine similarity of the centers of two calls of one topic
@@ -95,44 +97,48 @@ class EmergingReport:
     problem: str = ""
 
 
-class KnownQuestions:
-    """The reference: one half of its questions is what others are near to, the other half says how near is usual."""
+class ReferenceQuestions:
+    """The reference: each of its questions is compared with those of other texts, as new questions are with all."""
 
     def __init__(self, vectors: Vectors, texts: Sequence[str]) -> None:
-        is_near = np.array([_is_even(text) for text in texts], dtype=np.bool_)
-        self._near, self.judges = vectors[is_near], vectors[~is_near]
-        self._own = _find_own_nearness(self._near, [text for text, near in zip(texts, is_near, strict=True) if near])
-        self.nearness = self.find_nearness(self.judges)
-        self._ordered = np.sort(self.nearness)
+        self.vectors = vectors
+        self.nearness = _find_own_nearness(vectors, texts)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
     @property
     def is_enough(self) -> bool:
-        """Whether both halves have enough questions."""
-        return min(len(self._near), len(self.judges)) >= LEAST_REFERENCE // 2
+        """Whether there are enough different questions."""
+        return len(self) >= LEAST_REFERENCE
+
+    @property
+    def mean(self) -> Vectors:
+        """The mean vector."""
+        return np.asarray(self.vectors.mean(axis=0), dtype=np.float32)
 
     def find_nearness(self, vectors: Vectors) -> NDArray[np.float32]:
-        """Return each vector's cosine similarity to the nearest question of the first half."""
-        if not len(vectors) or not len(self._near):
+        """Return each vector's cosine similarity to the nearest question."""
+        if not len(vectors) or not len(self):
             return np.full(len(vectors), -1.0, dtype=np.float32)
-        return np.asarray((vectors @ self._near.T).max(axis=1), dtype=np.float32)
+        return np.asarray((vectors @ self.vectors.T).max(axis=1), dtype=np.float32)
 
     def quantile(self, share: float) -> float:
         """Return the nearness below which this share of the reference's own questions is."""
-        return float(np.quantile(self._ordered, share))
+        return float(np.quantile(self.nearness, share))
 
-    @property
-    def size(self) -> int:
-        """How many questions its first half has."""
-        return len(self._near)
+    def find_reach(self, direction: Vectors, share: float) -> float:
+        """Return beyond what projection this share of the questions lies."""
+        return float(np.quantile(self.vectors @ direction, 1 - share))
 
     def count_novel(self, vectors: Vectors, reach: float, limit: float) -> NDArray[np.int64]:
-        """Return how many questions of the first half that are novel among their own are near each vector."""
-        return np.asarray((vectors @ self._near[self._own < limit].T >= reach).sum(axis=1))
+        """Return how many of the questions that are novel among their own are near each vector."""
+        return np.asarray((vectors @ self.vectors[self.nearness < limit].T >= reach).sum(axis=1))
 
     def count_inside(self, center: Vectors, reach: float) -> int:
-        """Return how many questions of the first half lie in a region, each compared with the others of its half."""
-        toward = self._near @ center
-        return int(((toward >= reach) & (toward > self._own)).sum())
+        """Return how many questions lie in the region around a center."""
+        toward = self.vectors @ center
+        return int(((toward >= reach) & (toward > self.nearness)).sum())
 
 
 @dataclass(slots=True)
@@ -140,10 +146,11 @@ class _Region:
     """A part of the space, fixed before the questions that it is tested with: near a center, or far from everything."""
 
     born: int
-    known: KnownQuestions
+    known: ReferenceQuestions
     center: Vectors | None
     reach: float
     budget: float
+    is_direction: bool = False
     rate: float = 0.0
     texts: set[str] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
@@ -154,15 +161,16 @@ class _Region:
     called: int | None = None
 
     def __post_init__(self) -> None:
-        inside = int(self.holds(self.known.judges, self.known.nearness).sum())
-        self.rate = (inside + 1) / (len(self.known.judges) + 1)
+        inside = int(self.holds(self.known.vectors, self.known.nearness).sum())
+        chosen = self.center is not None  # where the reference has few: one more makes up for that
+        self.rate = (inside + 1 + chosen) / (len(self.known) + 1 + chosen)
 
     def holds(self, vectors: Vectors, nearness: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which questions lie in it."""
         if self.center is None:
             return np.asarray(nearness < self.reach)
         toward = vectors @ self.center
-        return np.asarray((toward >= self.reach) & (toward > nearness))
+        return np.asarray((toward >= self.reach) & (self.is_direction | (toward > nearness)))
 
     def bet(self, seen: "_SeenDay") -> None:
         """Bet on the questions of a day, each text and each session once, and call the topic if that pays."""
@@ -207,18 +215,19 @@ class _SeenDay:
 class Watch:
     """Watches days against one reference: each day forms regions, and every later question is a bet on them.
 
-    A region is fixed before the questions that it is tested with. It is either "far from everything", where 5%, 1% or
-    0.2% of the reference's own questions are, or near the center of a group of novel questions and nearer to it than to
-    any question of the reference. Its rate in the reference is (m + 1) / (n + 1), from the n questions that did not
-    decide what is near. The null hypothesis is that a day's distinct questions come at most `SLACK` times as often.
+    A region is fixed before the questions that it is tested with. It is "far from everything", where 5%, 1% or 0.2% of
+    the reference's own questions are; or near the center of a group of novel questions and nearer to it than to any
+    question of the reference; or farthest in the direction of all novel ones. Its rate is that of the reference's own
+    questions, each compared with the others: (m + 1) / (n + 1), or (m + 2) / (n + 2) where the region was chosen.
+    The null hypothesis is that a day's distinct questions come at most `SLACK` times as often.
     The bets are likelihood ratios of Poisson counts, mixed over `RATIOS`: an e-process, which exceeds c with a
-    probability of at most 1 / c (Ville). Regions share one false call a year by Bonferroni, half of it for each kind.
+    probability of at most 1 / c (Ville). Regions share one false call a year by Bonferroni, half of it for the groups.
     Each text and each session counts once for a region, so that neither a repeated text nor a bot makes a topic.
     Assumes that counts scatter like Poisson's around a rate that wobbles by less than `SLACK`; needs `LEAST_REFERENCE`
     questions. Sources: Ramdas, Grünwald, Vovk & Shafer 2023 (betting); Vovk, Gammerman & Shafer 2005 (the rate).
     """
 
-    def __init__(self, known: KnownQuestions) -> None:
+    def __init__(self, known: ReferenceQuestions) -> None:
         self._known = known
         self._days: list[_SeenDay] = []
         self._regions: list[_Region] = []
@@ -245,25 +254,40 @@ class Watch:
             for days in [[each for each in self._days if born - each.asked.day < count]]
             for center, reach in self._find_centers(days)
         ]
-        far, near = (math.log(2 * max(1, count) * _YEAR / CALLS_A_YEAR) for count in (len(FAR_SHARES), len(found)))
+        direction, known = self._find_direction(), self._known
+        reaches = [] if direction is None else [known.find_reach(direction, share) for share in _AHEAD_SHARES]
+        counts = (len(FAR_SHARES) + len(reaches), len(found))
+        far, near = (math.log(2 * max(1, count) * _YEAR / CALLS_A_YEAR) for count in counts)
+        self._regions += [_Region(born, known, direction, reach, far, is_direction=True) for reach in reaches]
         for share in FAR_SHARES:
             self._regions.append(_Region(born, self._known, None, self._known.quantile(share), far))
         for center, reach in found:
             self._regions.append(_Region(born, self._known, center, reach, near))
 
+    def _find_direction(self) -> Vectors | None:
+        """Return the unit vector from the reference's mean toward the novel questions of the days that are held."""
+        limit = self._known.quantile(_AHEAD_NOVEL)
+        asked = np.concatenate([each.asked.vectors for each in self._days])
+        ahead = asked[np.concatenate([each.nearness for each in self._days]) < limit]
+        direction: Vectors | None = None
+        for _ in range(_AHEAD_ROUNDS):
+            if len(ahead) < LEAST_MEMBERS:
+                break
+            direction = normalize(ahead.mean(axis=0, keepdims=True) - self._known.mean)[0].astype(np.float32)
+            ahead = asked[asked @ direction >= self._known.find_reach(direction, _AHEAD_SHARES[0])]
+        return direction
+
     def _find_centers(self, days: Sequence[_SeenDay]) -> list[tuple[Vectors, float]]:
         """Return the centers and reaches of the groups of novel questions that the reference has the least of."""
         vectors, sessions, limit = self._list_novel(days)
-        share = sum(len(each.asked.texts) for each in days) / self._known.size  # of the reference's questions
-        alike, free = vectors @ vectors.T, np.ones(len(vectors), dtype=np.bool_)
-        usual = {near: SLACK * share * (1 + self._known.count_novel(vectors, near, limit)) for near in _NEAR}
+        share = sum(len(each.asked.texts) for each in days) / len(self._known)  # of the reference's questions
+        near, free = vectors @ vectors.T >= _NEAR, np.ones(len(vectors), dtype=np.bool_)
+        usual = SLACK * share * (1 + self._known.count_novel(vectors, _NEAR, limit))
         found: list[tuple[Vectors, float]] = []
         while len(found) < MOST_BORN:
-            groups = []
-            for near in _NEAR:
-                sizes = ((alike >= near) & free[None]).sum(axis=1) * free
-                seeds = np.argsort(-_gain(sizes, usual[near]), kind="stable")[:_SEEDS]
-                groups += [vectors[(alike[seed] >= near) & free] for seed in seeds.tolist() if sizes[seed] > 1]
+            sizes = (near & free[None]).sum(axis=1) * free
+            seeds = np.argsort(-_gain(sizes, usual), kind="stable")[:_SEEDS]
+            groups = [vectors[near[seed] & free] for seed in seeds.tolist() if sizes[seed] > 1]
             best = self._choose(groups, vectors, sessions, share)
             if best is None:
                 break
@@ -285,7 +309,7 @@ class Watch:
             asked = days[at].asked
             rows.setdefault(asked.texts[row], (asked.vectors[row], asked.sessions[row]))
         if not rows:
-            return np.empty((0, self._known.judges.shape[1]), dtype=np.float32), np.array([], dtype=np.str_), limit
+            return np.empty((0, self._known.vectors.shape[1]), dtype=np.float32), np.array([], dtype=np.str_), limit
         vectors, sessions = zip(*rows.values(), strict=True)
         return np.stack(vectors), np.array(sessions), float(novel[-1][0])
 
@@ -343,8 +367,3 @@ def _find_own_nearness(vectors: Vectors, texts: Sequence[str]) -> NDArray[np.flo
     near = vectors @ vectors.T
     near[names[:, None] == names[None]] = -1.0
     return np.asarray(near.max(axis=1))
-
-
-def _is_even(text: str) -> bool:
-    """Return true for half of all texts, at random but the same for a text each time."""
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=1).digest()[0] % 2 == 0

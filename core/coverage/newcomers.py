@@ -19,7 +19,7 @@ from core.coverage.emerging import (
     EmergingCall,
     EmergingReport,
     EmergingTopic,
-    KnownQuestions,
+    ReferenceQuestions,
     Watch,
     merge_calls,
 )
@@ -35,7 +35,7 @@ from quarterdeck.store import Store
 
 REFERENCE_DAYS = 28
 LEAST_DAYS = 14  # of the reference, with questions
-MOST_REFERENCE = 6_000  # questions of the reference that are compared with, a sample
+MOST_REFERENCE = 4_000  # questions of the reference that are compared with, a sample
 MOST_OF_DAY = 3_000  # distinct questions of a day that are watched, a sample
 MOST_SHOWN = 50  # questions of a topic that are kept
 _BLOCK = 7  # days that share a reference
@@ -120,7 +120,7 @@ def _find_calls(store: Store, embedder: Embedder, scope: Scope, until: date) -> 
             problem = f"needs questions of {LEAST_DAYS} days before this week, and there are {held}"
             continue
         sample = _sample_reference(reference, block - REFERENCE_DAYS)
-        known = KnownQuestions(vectors.get(sample), sample)
+        known = ReferenceQuestions(vectors.get(sample), sample)
         if not known.is_enough:
             problem = f"needs more different questions in the four weeks before: there are {len(set(sample)):,}"
             continue

@@ -10,6 +10,7 @@ from core.drift.detector import Detector
 from core.drift.detectors import DETECTOR
 from core.drift.models import find_model_days
 from core.drift.outage import list_outages
+from core.drift.scales import ModelMap
 from core.drift.verdict import as_history
 from core.log.values import DailyScores
 
@@ -48,6 +49,7 @@ def list_episodes(
     today: date,
     longest_gap: int,
     accepted_on: date | None = None,
+    maps: Sequence[ModelMap] = (),
     detector: Detector = DETECTOR,
 ) -> tuple[DatedEpisode, ...]:
     """Return every episode up to the end of `today`, in the order of its call.
@@ -59,7 +61,7 @@ def list_episodes(
     known = [day for day in days if day.day <= today]
     found: list[DatedEpisode] = []
     for part in _split_at_gaps(known, longest_gap=longest_gap, accepted_on=accepted_on):
-        for stretch in _split_by_model(part, models):
+        for stretch in _split_by_model(part, models, maps):
             found += _list_drops(stretch, detector)
         found += _list_outages(part)
     return tuple(sorted(found, key=lambda each: (each.called_on, each.changed_on, each.kind)))
@@ -77,14 +79,18 @@ def _split_at_gaps(days: Sequence[DailyScores], *, longest_gap: int, accepted_on
     ]
 
 
-def _split_by_model(part: _Stretch, models: Mapping[str, Sequence[DailyScores]]) -> list[_Stretch]:
+def _split_by_model(
+    part: _Stretch, models: Mapping[str, Sequence[DailyScores]], maps: Sequence[ModelMap]
+) -> list[_Stretch]:
     """The days of each model that answered most, from the first one on; all days where one model is used."""
     first, last = part.days[0].day, part.days[-1].day
     within = {name: [day for day in days if first <= day.day <= last] for name, days in models.items()}
     found: list[_Stretch] = []
     until = part.until
     while True:
-        used = find_model_days({name: days for name, days in within.items() if days}, today=last)
+        used = find_model_days({name: days for name, days in within.items() if days}, today=last, maps=maps)
+        if used is not None and used.bridge is not None:
+            return [_Stretch(used.days, first, until), *found]
         if used is None or used.changed_on is None:
             days = used.days if used else tuple(day for day in part.days if day.day <= last)
             return [_Stretch(days, first, until), *found]

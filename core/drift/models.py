@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 
+from core.drift.scales import ModelMap, add_days, find_map, map_days
 from core.log.values import DailyScores
 from quarterdeck.schema import OTHER
 
@@ -27,11 +28,19 @@ class ModelDays:
     former_days: tuple[DailyScores, ...]
     changed_on: date | None
     settled_on: date | None
+    bridge: ModelMap | None = None  # by which the former model's scores are among `days`, on the present scale
 
     def describe(self, today: date) -> str:
         """Return the change in words, with both scales, for the first month; "" without one."""
         if self.changed_on is None or (today - self.changed_on).days > SAID_FOR_DAYS:
             return ""
+        if self.bridge is not None:
+            return (
+                f"The embedding model changed from {self.former} to {self.model} on {self.changed_on.day} "
+                f"{self.changed_on:%b %Y}. Earlier scores are shown on the scale of {self.model}, by "
+                f"{self.bridge.pairs:,} questions asked under both: the reference goes on. The map misses the mean by "
+                f"{self.bridge.error:.3f}."
+            )
         before = [day for day in self.former_days if day.day < self.changed_on]
         after = [day for day in self.days if self.changed_on <= day.day <= today]
         return (
@@ -41,16 +50,21 @@ class ModelDays:
         )
 
 
-def find_model_days(models: Mapping[str, Sequence[DailyScores]], *, today: date) -> ModelDays | None:
+def find_model_days(
+    models: Mapping[str, Sequence[DailyScores]], *, today: date, maps: Sequence[ModelMap] = ()
+) -> ModelDays | None:
     """Return the days of the present model at the end of `today`; None where only one was ever used.
 
-    Questions without a model and models with under 1% of the questions count for nothing here.
+    With a map from a former model to the present one, or back, its days are among them, on the present scale. Questions
+    without a model count for nothing here, nor do models with under 1% of the questions and no map.
     """
     named = {
         name: [day for day in days if day.day <= today] for name, days in models.items() if name not in ("", OTHER)
     }
     asked = {name: sum(day.count for day in days) for name, days in named.items()}
     used = {name for name, count in asked.items() if count >= LEAST_SHARE * sum(asked.values()) and count}
+    mapped_names = {name for each in maps for name in (each.former, each.model)}
+    used |= {name for name, count in asked.items() if count and name in mapped_names}
     by_day: dict[date, dict[str, int]] = {}
     for name in used:
         for day in named[name]:
@@ -67,7 +81,11 @@ def find_model_days(models: Mapping[str, Sequence[DailyScores]], *, today: date)
     for at, counts in sorted(by_day.items()):
         is_settled = counts.get(model, 0) >= SETTLED_SHARE * sum(counts.values())
         settled_on = (settled_on or at) if is_settled else None
-    return ModelDays(model, tuple(named[model]), former, tuple(named.get(former, ())), changed_on, settled_on)
+    bridges = {name: find_map(maps, name, model) for name in used if name != model}
+    mapped = [map_days(named[name], bridge) for name, bridge in bridges.items() if bridge]
+    days = add_days(named[model], *mapped)
+    former_days = tuple(named.get(former, ()))
+    return ModelDays(model, days, former, former_days, changed_on, settled_on, bridges.get(former))
 
 
 def _mean(days: Sequence[DailyScores]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from core.audit.settings import Family, get_setting, scope_key
 from core.drift.audited import AcceptedLevel
 from core.drift.episodes import DatedEpisode, list_episodes
-from core.drift.models import find_model_days
+from core.drift.models import ModelDays, find_model_days
 from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
 from core.drift.quarantine import set_aside
+from core.drift.scales import ModelMap, map_days
 from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
 from core.log.retrievals import ScopeDays, list_dimensions, list_segment_scores
 from core.log.score_scales import LEAST_ROWS
@@ -71,17 +72,25 @@ def report_drift(
         )
         for dimension in list_dimensions(store, scope)
     }
-    models = find_model_days(segments["model"], today=over)
+    maps = list_model_maps(store, scope)
+    models = find_model_days(segments["model"], today=over, maps=maps)
     days = tuple(day for day in aside.kept if day.count)
+    if models and models.bridge:
+        since_today = [day for day in days if day.day > over]
+        days = (*models.days, *since_today)
+        segments = {name: _bridge_values(values, models) for name, values in segments.items()}
     report = decide_drift(models.days if models else days, accepted_on=accepted_on, **options)
     report = _explain_nothing(report, aside.kept, today=today, accepted_on=accepted_on)
     report = _with_outage(report, aside.kept, today=over, accepted_on=accepted_on, window_days=window_days)
     changed = models.describe(over) if models else ""
     report = replace(report, notes=(*((changed,) if changed else ()), *aside.notes))
-    if models:
+    if models and not models.bridge:
         accepted_on = max(filter(None, (accepted_on, models.settled_on or today)))
     verdicts = tuple(
-        (dimension, decide_segments(values, accepted_on=accepted_on if models else None, **options))
+        (
+            dimension,
+            decide_segments(values, accepted_on=accepted_on if models and not models.bridge else None, **options),
+        )
         for dimension, values in segments.items()
         if values and not (models and dimension == "model")
     )
@@ -114,9 +123,11 @@ def report_episodes(
     over, accepted_on = today - timedelta(days=1), get_accepted_day(store, scope)
     opened = ScopeDays(store, scope)
     models = list_segment_scores(store, "model", scope=scope, days=opened)
+    maps = list_model_maps(store, scope)
     return list_episodes(
         tuple(day for _, day in opened.read("", "")),
         models={name: tuple(day for day in days if day.day <= over) for name, days in models.items() if name},
+        maps=maps,
         today=over,
         longest_gap=max(BASELINE_DAYS, baseline_days),
         accepted_on=accepted_on if accepted_on and accepted_on <= over else None,
@@ -179,6 +190,28 @@ def _find_outage(
         return known[0].day, said, "Check that the index is there, is filled and answers."
     outage = find_outage(known, today=today, window_days=window_days)
     return (outage.since, outage.reason, outage.action) if outage else None
+
+
+def list_model_maps(store: Store, scope: Scope) -> tuple[ModelMap, ...]:
+    """Return the maps between embedding models of a scope."""
+    stored = get_setting(store, scope_key(Family.MODEL_MAP, scope)).value
+    return tuple(ModelMap.read(each) for each in stored or ())
+
+
+def _bridge_values(
+    values: Mapping[str, tuple[DailyScores, ...]], models: ModelDays
+) -> dict[str, tuple[DailyScores, ...]]:
+    """Return the days of segments on the present scale, without those on which both models answered."""
+    known = {day.day for day in models.former_days}
+    bridge, changed = models.bridge, models.changed_on
+    if bridge is None or changed is None:
+        return dict(values)
+    settled = models.settled_on or date.max
+    found = {}
+    for value, days in values.items():
+        before = [day for day in days if day.day < changed and day.day in known]
+        found[value] = (*map_days(before, bridge), *(day for day in days if day.day >= settled))
+    return found
 
 
 def get_accepted_day(store: Store, scope: Scope) -> date | None:

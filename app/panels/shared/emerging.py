@@ -28,8 +28,8 @@ def render_emerging(frame: ui.Frame, *, is_reader: bool, explains: bool = False)
         st.caption(f"New topics cannot be called yet: the look {plain(found.problem)}.")
     elif explains and found.topics and found.until:
         st.caption(
-            f"Questions up to {ui.format_day(found.until)} were compared with those of the four weeks before. At most "
-            "one such call a year is expected where nothing is new. The mean score may not have moved yet."
+            f"Questions up to {ui.format_day(found.until)} were compared with those of the four weeks before. The test "
+            "is set for at most one false call a year. The mean score may not have moved yet."
         )
 
 

@@ -18,6 +18,8 @@ from quarterdeck.schema import settings
         (Family.ALERTS, ("production",), "alerts:production"),
         (Family.ALERT_STATE, ("production", "on call"), "alert_state:production:on call"),
         (Family.ALERT_QUEUE, ("production", "pager"), "alert_queue:production:pager"),
+        (Family.EMERGING, ("production",), "emerging:production"),
+        (Family.MODEL_MAP, ("production",), "model_map:production"),
         (Family.ALERT_RULES, ("production",), "alert_rules:production"),
         (Family.ALERT_TOLD, ("production", "on call"), "alert_told:production:on call"),
         (Family.DEPLOYMENT, ("production", "search"), "deployment:production:search"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.coverage.emerging import AskedDay, EmergingCall, KnownQuestions, Watch, describe_emerging, merge_calls
+from core.coverage.emerging import AskedDay, EmergingCall, ReferenceQuestions, Watch, describe_emerging, merge_calls
 from core.coverage.newcomers import look_for_emerging, narrow_to_new, report_emerging
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -44,7 +44,9 @@ class Asking:
 
 def watch(asking: Asking, days: list[AskedDay]) -> list[EmergingCall]:
     past = [asking.day(day) for day in range(28)]
-    known = KnownQuestions(np.concatenate([day.vectors for day in past]), [text for day in past for text in day.texts])
+    known = ReferenceQuestions(
+        np.concatenate([day.vectors for day in past]), [text for day in past for text in day.texts]
+    )
     watching = Watch(known)
     for day in days:
         watching.add_day(day)
