@@ -20,7 +20,7 @@ from core.audit.acts import Act, Change, changing, require
 from core.errors import Conflict, InvalidInput, NotFound
 from core.metrics.records import get_own_metric, list_own_metrics
 from quarterdeck.clock import from_ms, to_ms
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 from quarterdeck.store import Store
 
 LONGEST_SNOOZE_DAYS = 365
@@ -180,7 +180,7 @@ def _change_state(
     due = find_due(after, now_ms=to_ms(now))
     with changing(store, by) as change:
         if due:
-            message = compose_message(rule, after, due, scope=Scope(by.environment, service), now=now)
+            message = compose_message(rule, after, due, scope=Scope(fold_environment(by.environment), service), now=now)
             put_in_queues(store, change.connection, book, rule, [message], environment=by.environment, now=now)
             after = replace(after, told=due)
         kept = {**states, service: after}

@@ -24,7 +24,7 @@ from core.drift.report import report_episodes
 from core.errors import InvalidInput
 from core.log.retrievals import list_scopes_of
 from quarterdeck.clock import start_of, to_ms
-from quarterdeck.scope import DEFAULT_SERVICE, Scope
+from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 from quarterdeck.store import Store
 
 BACKTEST_DAYS = 90
@@ -78,7 +78,7 @@ def report_alerts(store: Store, environment: str, *, now: datetime) -> AlertOver
         shared = rule.watched.is_shared
         services = [DEFAULT_SERVICE] if shared else [s.service for s in scopes if rule.service in ("", s.service)]
         for service in services:
-            state = states.get(service) or find_former_state(store, Scope(environment, service), rule)
+            state = states.get(service) or find_former_state(store, Scope(fold_environment(environment), service), rule)
             lines.append(AlertLine(rule, service, state, state.shown(to_ms(now))))
     lines.sort(key=lambda line: (_ORDER.index(line.shown), line.rule.name, line.service))
     return AlertOverview(book, tuple(lines))
@@ -140,7 +140,7 @@ def backtest_rule(
 def choose_backtest_scope(store: Store, rule: AlertRule, environment: str) -> Scope:
     """Return the scope to replay: the rule's service, else the only one. Raises InvalidInput, listing several."""
     if rule.service:
-        return Scope(environment, rule.service)
+        return Scope(fold_environment(environment), rule.service)
     scopes = list_scopes_of(store, environment)
     if len(scopes) > 1:
         named = ", ".join(scope.service for scope in scopes)

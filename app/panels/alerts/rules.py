@@ -29,7 +29,7 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
     with st.expander("Add or change a rule", expanded=not found.book.rules):
         metric = st.selectbox(
             "Metric",
-            [*(metric.name for metric in METRICS), *list_own_names(frame.scope.environment)],
+            [*(metric.name for metric in METRICS), *list_own_names(frame.environment)],
             format_func=lambda name: find_metric(name).title,
             key="alert_metric",
         )

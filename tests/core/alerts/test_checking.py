@@ -317,6 +317,19 @@ def test_a_rule_that_is_removed_tells_that_its_alarms_are_over(store):
     assert told == [("ops", service, state) for state in ("firing", "resolved") for service in ("answers", "search")]
 
 
+def test_an_environment_in_capitals_has_one_key_and_one_queue(store):
+    fail(store, days={1: 5}, scope=Scope("staging", "answers"))
+    act = replace(ME, environment="Staging")
+    add_rule(store, "ops", by=act, **SHARE)
+    keys = []
+    for _ in range(2):
+        run(store, environment="Staging", send=lambda _c, message, _b: keys.append((message["state"], message["key"])))
+        if len(keys) == 1:
+            resolve_alert(store, "ops", "answers", act, now=NOW)
+    assert [state for state, _ in keys] == ["firing", "resolved"]
+    assert len({key for _, key in keys}) == 1
+
+
 def test_a_rule_that_turns_to_another_service_ends_its_alarm_about_the_former(store):
     fail(store, days={1: 5})
     fail(store, days={}, scope=Scope("production", "search"))
