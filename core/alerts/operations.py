@@ -147,7 +147,7 @@ def snooze_alert(store: Store, rule: str, service: str, by: Act, *, until: datet
     def put_off(state: AlertState) -> AlertState:
         return snooze(state, until_ms=until_ms, by=by.actor, now_ms=to_ms(now))
 
-    return _retry(lambda: _change_state(store, rule, service, put_off, by, Action.ALERT_SNOOZE, told, now=now))
+    return _retry(lambda: _change_state(store, rule, service, put_off, by, told, now=now))
 
 
 def resolve_alert(store: Store, rule: str, service: str, by: Act, *, now: datetime) -> int:
@@ -162,11 +162,11 @@ def resolve_alert(store: Store, rule: str, service: str, by: Act, *, now: dateti
         return resolve(state, by=by.actor, now_ms=to_ms(now))
 
     told = {"service": service}
-    return _retry(lambda: _change_state(store, rule, service, end, by, Action.ALERT_RESOLVE, told, now=now))
+    return _retry(lambda: _change_state(store, rule, service, end, by, told, now=now))
 
 
 def _change_state(
-    store: Store, name: str, service: str, change_it: Callable[[AlertState], AlertState], by: Act, action: Action,
+    store: Store, name: str, service: str, change_it: Callable[[AlertState], AlertState], by: Act,
     told: Mapping[str, Any], *, now: datetime,
 ) -> int:  # fmt: skip
     book = read_book(store, by.environment)
@@ -185,7 +185,13 @@ def _change_state(
             after = replace(after, told=due)
         kept = {**states, service: after}
         save_states(change.connection, by.environment, name, kept, expected_version=version)
-        change.record(action, name, {"service": service, "state": str(states[service].status)}, told)
+        ends = "until" not in told
+        change.record(
+            Action.ALERT_RESOLVE if ends else Action.ALERT_SNOOZE,
+            name,
+            {"service": service, "state": str(states[service].status)},
+            told,
+        )
     return change.entry_id
 
 

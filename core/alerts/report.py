@@ -14,8 +14,8 @@ from core.alerts.backtests import (
     replay_episodes,
 )
 from core.alerts.book import AlertBook, find_former_state, get_queue, read_book, read_states
-from core.alerts.metrics import Source
-from core.alerts.queue import Delivery, Outcome
+from core.alerts.metrics import ValueSource
+from core.alerts.queue import QueuedMessage, SendOutcome
 from core.alerts.readings import DayValue
 from core.alerts.rules import AlertKind, AlertRule, Level
 from core.alerts.states import AlertState, AlertStatus
@@ -46,7 +46,7 @@ class ChannelDelivery:
     """A message of a channel's queue."""
 
     channel: str
-    delivery: Delivery
+    delivery: QueuedMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def list_deliveries(store: Store, environment: str) -> tuple[tuple[ChannelDelive
 def count_undelivered(deliveries: Sequence[ChannelDelivery]) -> tuple[int, int]:
     """Return how many messages failed and are tried again, and how many were given up."""
     outcomes = [each.delivery.outcome for each in deliveries if each.delivery.attempts]
-    return outcomes.count(Outcome.WAITING), outcomes.count(Outcome.GIVEN_UP)
+    return outcomes.count(SendOutcome.WAITING), outcomes.count(SendOutcome.GIVEN_UP)
 
 
 def backtest_rule(
@@ -112,7 +112,7 @@ def backtest_rule(
 
     Raises InvalidInput for a metric without a history, and SourceUnavailable.
     """
-    if rule.watched.source is Source.NOW:
+    if rule.watched.source is ValueSource.NOW:
         raise InvalidInput("metric", f"{rule.metric} has a value now and no history, so there is nothing to replay")
     values = ScopeValues(store, scope, sources, now=now, days=QUIET_WITHIN)
     last = values.today - timedelta(days=1)
