@@ -334,7 +334,8 @@ SomeDays = Annotated[int, Query(ge=1, le=MOST_DAYS)]
 @router.get("/v1/alert-backtest", name="backtest_alert")
 def backtest(
     caller: From, metric: Annotated[str, Query(max_length=LONGEST_NAME)] = "mean_score",
-    side: LimitSide = LimitSide.BELOW, warning: Number = None, alert: Number = None, for_days: SomeDays = 1, no_data: WithoutData = WithoutData.KEEP,
+    side: LimitSide = LimitSide.BELOW, warning: Number = None,
+    alert: Number = None, for_days: SomeDays = 1, no_data: WithoutData = WithoutData.KEEP,
     no_data_days: SomeDays = 1, environment: Environment = None, service: Service = None,
 ) -> BacktestAnswer:  # fmt: skip
     """Return how often a rule would have alerted in 90 days, and how many false alarms a year to expect.
