@@ -15,9 +15,9 @@ NO_RULE = ui.StatusLook("No rules", "gray", "…")
 
 def render(frame: ui.Frame) -> None:
     """The page, once the store could be read."""
-    environment = frame.scope.environment
+    environment = frame.environment
     found, (deliveries, problems) = load_alerts(environment), load_deliveries(environment)
-    services = [scope.service for scope in list_services() if scope.environment == environment]
+    services = [scope.service for scope in list_services() if scope.environment == frame.scope.environment]
     if found.lines:
         sentence, look = describe_alerts(found)
         ui.render_verdict(plain(sentence), look)

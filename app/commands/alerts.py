@@ -42,14 +42,14 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_rule(name: str, given: dict[str, Any], channels: tuple[str, ...] = ()) -> Any:
     """Return the rule that the options describe. Raises InvalidInput."""
-    from core.alerts.rules import AlertKind, AlertRule, Level, Side, WithoutData
+    from core.alerts.rules import AlertKind, AlertRule, Level, LimitSide, WithoutData
     from core.errors import InvalidInput
 
     above, below = (given["above"], given["warn_above"]), (given["below"], given["warn_below"])
     if any(limit is not None for limit in above) and any(limit is not None for limit in below):
         raise InvalidInput("below", "a rule looks at one side; give limits above or below, not both")
-    side = Side.ABOVE if any(limit is not None for limit in above) else Side.BELOW
-    alert, warning = above if side is Side.ABOVE else below
+    side = LimitSide.ABOVE if any(limit is not None for limit in above) else LimitSide.BELOW
+    alert, warning = above if side is LimitSide.ABOVE else below
     kind = AlertKind.VERDICT if alert is None and warning is None else AlertKind.THRESHOLD
     return AlertRule(
         name, given["metric"], kind, given["service"].casefold(), side, warning, alert,

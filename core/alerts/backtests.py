@@ -14,7 +14,7 @@ from core.alerts.rules import (
     AlertKind,
     AlertRule,
     Level,
-    Side,
+    LimitSide,
     WithoutData,
 )
 from core.causes.timeline import ChangeKind, TimelineChange
@@ -183,8 +183,8 @@ def _draw_years(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 def _count_alarms(rule: AlertRule, years: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return how many alarms begin in each row: the first of `for_days` bad days in a row counts once."""
     limits = [limit for limit in (rule.warning, rule.alert) if limit is not None]
-    limit = min(limits) if rule.side is Side.ABOVE else max(limits)
-    bad = years > limit if rule.side is Side.ABOVE else years < limit
+    limit = min(limits) if rule.side is LimitSide.ABOVE else max(limits)
+    bad = years > limit if rule.side is LimitSide.ABOVE else years < limit
     alarmed = bad[:, rule.for_days - 1 :].copy()
     for ago in range(1, rule.for_days):
         alarmed &= bad[:, rule.for_days - 1 - ago : bad.shape[1] - ago]

@@ -4,9 +4,10 @@ A state and its messages are stored in one transaction: no alarm is told twice o
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,7 @@ from core.audit.environments import list_environments
 from core.errors import Conflict, QuarterdeckError
 from core.log.retrievals import list_scopes_of
 from quarterdeck.clock import to_ms
-from quarterdeck.scope import DEFAULT_SERVICE, Scope
+from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -43,21 +44,15 @@ def check_alerts(
     values = {scope: ScopeValues(store, scope, sources, now=now, days=days) for scope in scopes}
     lines = [*book.problems]
     for rule in book.rules:
-        try:
-            shared = Scope(environment, DEFAULT_SERVICE)
-            if rule.watched.is_shared:
-                chosen = [values.get(shared) or ScopeValues(store, shared, sources, now=now, days=days)]
-            else:
-                chosen = [values[scope] for scope in scopes if rule.service in ("", scope.service)]
-            lines += _check_rule(store, book, rule, chosen, now)
-            _forget_unwatched(store, book, rule, {each.scope.service for each in chosen}, environment, now)
-        except Conflict:
-            continue
-        except Exception as error:  # no rule may stop the others
-            kind = "" if isinstance(error, QuarterdeckError) else f"{type(error).__name__}: "
-            logger.debug("alert %s", rule.name, exc_info=error)
-            lines.append(f"{rule.name}: {kind}{' '.join(str(error).split())[:300]}")
-            logger.warning("alert %s", lines[-1])
+        if rule.watched.is_shared:
+            shared = Scope(fold_environment(environment), DEFAULT_SERVICE)
+            chosen = [values.get(shared) or ScopeValues(store, shared, sources, now=now, days=days)]
+        else:
+            chosen = [values[scope] for scope in scopes if rule.service in ("", scope.service)]
+        for each in chosen:
+            lines += _try(rule, partial(_check_rule, store, book, rule, each, environment=environment, now=now))
+        watched = {each.scope.service for each in chosen}
+        lines += _try(rule, partial(_forget_unwatched, store, book, rule, watched, environment=environment, now=now))
     return tuple(lines)
 
 
@@ -90,7 +85,9 @@ def end_alarms(
     """Tell the channels of a rule that the alarms among these states, by service, are over. Raises Conflict."""
     over = Told(AlertStatus.RESOLVED)
     messages = [
-        compose_message(rule, replace(state, reason=reason), over, scope=Scope(environment, service), now=now)
+        compose_message(
+            rule, replace(state, reason=reason), over, scope=Scope(fold_environment(environment), service), now=now
+        )
         for service, state in states.items()
         if state.told.status.is_alarmed
     ]
@@ -98,40 +95,52 @@ def end_alarms(
         put_in_queues(store, connection, book, rule, messages, environment=environment, now=now)
 
 
-def _forget_unwatched(
-    store: Store, book: AlertBook, rule: AlertRule, watched: Collection[str], environment: str, now: datetime
-) -> None:
-    """Forget the states of services that a rule is no longer about; their alarms are over."""
-    states, version = read_states(store, environment, rule.name)
-    gone = {service: state for service, state in states.items() if service not in watched}
-    if not gone:
-        return
-    kept = {service: state for service, state in states.items() if service in watched}
-    with store.begin() as connection:
-        reason = "The rule is not about this service any more."
-        end_alarms(store, connection, book, rule, gone, reason=reason, environment=environment, now=now)
-        save_states(connection, environment, rule.name, kept, expected_version=version)
+def _try(rule: AlertRule, check: Callable[[], Sequence[str]]) -> Sequence[str]:
+    """Return the lines of a check, or the one that says why it failed: no rule and no service may stop the others."""
+    try:
+        return check()
+    except Conflict:
+        return ()
+    except Exception as error:
+        kind = "" if isinstance(error, QuarterdeckError) else f"{type(error).__name__}: "
+        line = f"{rule.name}: {kind}{' '.join(str(error).split())[:300]}"
+        logger.debug("alert %s", rule.name, exc_info=error)
+        logger.warning("alert %s", line)
+        return (line,)
 
 
 def _check_rule(
-    store: Store, book: AlertBook, rule: AlertRule, watched: Sequence[ScopeValues], now: datetime
-) -> Iterator[str]:
-    for values in watched:
-        scope = values.scope
-        reading = values.read(rule)
-        states, version = read_states(store, scope.environment, rule.name)
-        before = states.get(scope.service) or find_former_state(store, scope, rule)
-        after = apply_reading(before, reading, rule, now_ms=to_ms(now))
-        due = find_due(after, now_ms=to_ms(now))
-        told = replace(after, told=due) if due else after
-        if told == states.get(scope.service):
-            continue
-        with store.begin() as connection:
-            if due:
-                message = compose_message(rule, after, due, scope=scope, now=now)
-                put_in_queues(store, connection, book, rule, [message], environment=scope.environment, now=now)
-            kept: Mapping[str, AlertState] = {**states, scope.service: told}
-            save_states(connection, scope.environment, rule.name, kept, expected_version=version)
+    store: Store, book: AlertBook, rule: AlertRule, values: ScopeValues, *, environment: str, now: datetime
+) -> Sequence[str]:
+    scope, now_ms = values.scope, to_ms(now)
+    reading = values.read(rule)
+    states, version = read_states(store, environment, rule.name)
+    before = states.get(scope.service) or find_former_state(store, scope, rule)
+    after = apply_reading(before, reading, rule, now_ms=now_ms)
+    due = find_due(after, now_ms=now_ms)
+    told = replace(after, told=due) if due else after
+    if told == states.get(scope.service):
+        return ()
+    with store.begin() as connection:
         if due:
-            where = "" if scope.service == DEFAULT_SERVICE else f" of {scope.service}"
-            yield f"{rule.name}: {rule.watched.title.lower()}{where} is {due.status}"
+            message = compose_message(rule, after, due, scope=scope, now=now)
+            put_in_queues(store, connection, book, rule, [message], environment=environment, now=now)
+        kept: Mapping[str, AlertState] = {**states, scope.service: told}
+        save_states(connection, environment, rule.name, kept, expected_version=version)
+    where = "" if scope.service == DEFAULT_SERVICE else f" of {scope.service}"
+    return (f"{rule.name}: {rule.watched.title.lower()}{where} is {due.status}",) if due else ()
+
+
+def _forget_unwatched(
+    store: Store, book: AlertBook, rule: AlertRule, watched: Collection[str], *, environment: str, now: datetime
+) -> Sequence[str]:
+    """Forget the states of services that a rule is no longer about; their alarms are over."""
+    states, version = read_states(store, environment, rule.name)
+    gone = {service: state for service, state in states.items() if service not in watched}
+    if gone:
+        kept = {service: state for service, state in states.items() if service in watched}
+        with store.begin() as connection:
+            reason = "The rule is not about this service any more."
+            end_alarms(store, connection, book, rule, gone, reason=reason, environment=environment, now=now)
+            save_states(connection, environment, rule.name, kept, expected_version=version)
+    return ()

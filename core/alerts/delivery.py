@@ -13,7 +13,7 @@ from typing import Any
 from core.alerts.book import get_queue, read_book, save_queue
 from core.alerts.channels import Channel, ChannelKind
 from core.alerts.messages import make_title, write_alertmanager, write_text, write_webhook
-from core.alerts.queue import Delivery, Queue, choose_next, claim, note_failed, note_sent
+from core.alerts.queue import Queue, QueuedMessage, choose_next, claim, note_failed, note_sent
 from core.alerts.services import notify
 from core.alerts.webhooks import post_once
 from core.audit.environments import list_environments
@@ -99,7 +99,7 @@ def _send_due(
             yield f"{channel.name}: sent {following.title}"
 
 
-def _try(channel: Channel, delivery: Delivery, base: str, send: Send) -> str:
+def _try(channel: Channel, delivery: QueuedMessage, base: str, send: Send) -> str:
     """Return why a message did not arrive, "" once it has."""
     try:
         send(channel, delivery.message or {}, base)

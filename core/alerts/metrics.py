@@ -17,7 +17,7 @@ class Unit(StrEnum):
     NUMBER = "number"
 
 
-class Source(StrEnum):
+class ValueSource(StrEnum):
     """Where the values of a metric come from: one a day from the log, or one now."""
 
     DAYS = "days"
@@ -32,7 +32,7 @@ class AlertMetric:
     title: str
     unit: Unit
     falls: bool = False  # whether lower is worse
-    source: Source = Source.DAYS
+    source: ValueSource = ValueSource.DAYS
     has_verdict: bool = False
     is_shared: bool = False
 
@@ -67,9 +67,9 @@ METRICS = (
     AlertMetric("latency_p95", "Latency, 95th percentile", Unit.MILLISECONDS),
     AlertMetric("cost_usd", "Cost a day", Unit.DOLLARS),
     AlertMetric("feedback", "Mean feedback", Unit.NUMBER, falls=True),
-    AlertMetric("coverage_gap", "Open coverage gaps", Unit.COUNT, source=Source.NOW),
+    AlertMetric("coverage_gap", "Open coverage gaps", Unit.COUNT, source=ValueSource.NOW),
     AlertMetric(
-        CANARY, "Canaries to roll back", Unit.COUNT, source=Source.NOW, has_verdict=True, is_shared=True
+        CANARY, "Canaries to roll back", Unit.COUNT, source=ValueSource.NOW, has_verdict=True, is_shared=True
     ),
 )  # fmt: skip
 _BY_NAME = {metric.name: metric for metric in METRICS}

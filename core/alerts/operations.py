@@ -20,7 +20,7 @@ from core.audit.acts import Act, Change, changing, require
 from core.errors import Conflict, InvalidInput, NotFound
 from core.metrics.records import get_own_metric, list_own_metrics
 from quarterdeck.clock import from_ms, to_ms
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 from quarterdeck.store import Store
 
 LONGEST_SNOOZE_DAYS = 365
@@ -147,7 +147,7 @@ def snooze_alert(store: Store, rule: str, service: str, by: Act, *, until: datet
     def put_off(state: AlertState) -> AlertState:
         return snooze(state, until_ms=until_ms, by=by.actor, now_ms=to_ms(now))
 
-    return _retry(lambda: _change_state(store, rule, service, put_off, by, Action.ALERT_SNOOZE, told, now=now))
+    return _retry(lambda: _change_state(store, rule, service, put_off, by, told, now=now))
 
 
 def resolve_alert(store: Store, rule: str, service: str, by: Act, *, now: datetime) -> int:
@@ -162,11 +162,11 @@ def resolve_alert(store: Store, rule: str, service: str, by: Act, *, now: dateti
         return resolve(state, by=by.actor, now_ms=to_ms(now))
 
     told = {"service": service}
-    return _retry(lambda: _change_state(store, rule, service, end, by, Action.ALERT_RESOLVE, told, now=now))
+    return _retry(lambda: _change_state(store, rule, service, end, by, told, now=now))
 
 
 def _change_state(
-    store: Store, name: str, service: str, change_it: Callable[[AlertState], AlertState], by: Act, action: Action,
+    store: Store, name: str, service: str, change_it: Callable[[AlertState], AlertState], by: Act,
     told: Mapping[str, Any], *, now: datetime,
 ) -> int:  # fmt: skip
     book = read_book(store, by.environment)
@@ -180,12 +180,18 @@ def _change_state(
     due = find_due(after, now_ms=to_ms(now))
     with changing(store, by) as change:
         if due:
-            message = compose_message(rule, after, due, scope=Scope(by.environment, service), now=now)
+            message = compose_message(rule, after, due, scope=Scope(fold_environment(by.environment), service), now=now)
             put_in_queues(store, change.connection, book, rule, [message], environment=by.environment, now=now)
             after = replace(after, told=due)
         kept = {**states, service: after}
         save_states(change.connection, by.environment, name, kept, expected_version=version)
-        change.record(action, name, {"service": service, "state": str(states[service].status)}, told)
+        ends = "until" not in told
+        change.record(
+            Action.ALERT_RESOLVE if ends else Action.ALERT_SNOOZE,
+            name,
+            {"service": service, "state": str(states[service].status)},
+            told,
+        )
     return change.entry_id
 
 

@@ -14,7 +14,7 @@ KEPT_ENDED = 100
 _WAITS_S = (2, 10, 60, 300, 1_800, 3_600)  # after the first, the second, … failed attempt; then as after the last one
 
 
-class Outcome(StrEnum):
+class SendOutcome(StrEnum):
     """What became of a message."""
 
     WAITING = "waiting"
@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class QueuedMessage:
     """A message on its way through one channel. `key` names the alert: its messages arrive in their order.
 
     `claimed_ms` is when a server began to send it; 0 while nobody does. A message that has arrived is forgotten but
@@ -35,7 +35,7 @@ class Delivery:
     title: str
     made_ms: int
     message: Mapping[str, Any] | None
-    outcome: Outcome = Outcome.WAITING
+    outcome: SendOutcome = SendOutcome.WAITING
     attempts: int = 0
     next_ms: int = 0
     claimed_ms: int = 0
@@ -56,13 +56,13 @@ class Delivery:
         }  # fmt: skip
 
 
-Queue = tuple[Delivery, ...]  # oldest first
+Queue = tuple[QueuedMessage, ...]  # oldest first
 
 
 def read_queue(told: Sequence[Mapping[str, Any]] | None) -> Queue:
     """Return the queue that was written by `to_json`. Raises InvalidInput."""
     try:
-        return tuple(Delivery(**{**each, "outcome": Outcome(each["outcome"])}) for each in told or ())
+        return tuple(QueuedMessage(**{**each, "outcome": SendOutcome(each["outcome"])}) for each in told or ())
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput("deliveries", f"cannot be read ({type(error).__name__})") from error
 
@@ -70,17 +70,17 @@ def read_queue(told: Sequence[Mapping[str, Any]] | None) -> Queue:
 def add_message(queue: Queue, message: Mapping[str, Any], title: str, *, now_ms: int) -> Queue:
     """Return the queue with one more message at its end; the oldest that ended are forgotten."""
     number = max((each.number for each in queue), default=0) + 1
-    added = Delivery(number, str(message["key"]), title, now_ms, message)
-    ended = [each.number for each in queue if each.outcome is not Outcome.WAITING]
+    added = QueuedMessage(number, str(message["key"]), title, now_ms, message)
+    ended = [each.number for each in queue if each.outcome is not SendOutcome.WAITING]
     forgotten = set(ended[: max(0, len(ended) - KEPT_ENDED + 1)])
     return (*(each for each in queue if each.number not in forgotten), added)
 
 
-def choose_next(queue: Queue, *, now_ms: int) -> Delivery | None:
+def choose_next(queue: Queue, *, now_ms: int) -> QueuedMessage | None:
     """Return the message to send now: the oldest that is due, unless one before it about the same alert waits."""
     waiting: set[str] = set()
     for each in queue:
-        if each.outcome is not Outcome.WAITING or each.key in waiting:
+        if each.outcome is not SendOutcome.WAITING or each.key in waiting:
             continue
         waiting.add(each.key)
         is_due = each.next_ms <= now_ms or each.next_ms - now_ms > 1_000 * _WAITS_S[-1]
@@ -98,7 +98,14 @@ def note_sent(queue: Queue, number: int, *, now_ms: int) -> Queue:
     """Return the queue after a message arrived."""
     attempts = _find(queue, number).attempts + 1
     return _change(
-        queue, number, outcome=Outcome.SENT, attempts=attempts, claimed_ms=0, ended_ms=now_ms, problem="", message=None
+        queue,
+        number,
+        outcome=SendOutcome.SENT,
+        attempts=attempts,
+        claimed_ms=0,
+        ended_ms=now_ms,
+        problem="",
+        message=None,
     )
 
 
@@ -108,7 +115,13 @@ def note_failed(queue: Queue, number: int, problem: str, *, now_ms: int) -> Queu
     attempts = failed.attempts + 1
     if now_ms - failed.made_ms >= GIVEN_UP_AFTER_MS:
         return _change(
-            queue, number, outcome=Outcome.GIVEN_UP, attempts=attempts, claimed_ms=0, ended_ms=now_ms, problem=problem
+            queue,
+            number,
+            outcome=SendOutcome.GIVEN_UP,
+            attempts=attempts,
+            claimed_ms=0,
+            ended_ms=now_ms,
+            problem=problem,
         )
     wait_s = _WAITS_S[min(attempts, len(_WAITS_S)) - 1]
     return _change(queue, number, attempts=attempts, claimed_ms=0, next_ms=now_ms + 1_000 * wait_s, problem=problem)
@@ -118,10 +131,10 @@ def send_again(queue: Queue, number: int, *, now_ms: int) -> Queue:
     """Return the queue in which a message that was given up, or waits, is due now. Raises InvalidInput."""
     if not any(each.number == number and each.message is not None for each in queue):
         raise InvalidInput("number", f"there is no message {number} that did not arrive")
-    return _change(queue, number, outcome=Outcome.WAITING, made_ms=now_ms, next_ms=now_ms, ended_ms=0)
+    return _change(queue, number, outcome=SendOutcome.WAITING, made_ms=now_ms, next_ms=now_ms, ended_ms=0)
 
 
-def _find(queue: Queue, number: int) -> Delivery:
+def _find(queue: Queue, number: int) -> QueuedMessage:
     return next(each for each in queue if each.number == number)
 
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from core.alerts.rules import AlertRule, Level, Side
+from core.alerts.rules import AlertRule, Level, LimitSide
 from core.drift.verdict import DriftReport, DriftStatus
 from core.rollouts.canary import CanaryCall, CanaryVerdict
 from quarterdeck.retrieval import STATES
@@ -113,7 +113,7 @@ def _counts(rule: AlertRule, day: DayValue, today: date) -> bool:
     """Return whether a day counts. An unfinished day has too few questions to say that there are few of them."""
     if day.day < today:
         return True
-    is_partial = rule.metric in ("volume", "cost_usd") and rule.side is Side.BELOW
+    is_partial = rule.metric in ("volume", "cost_usd") and rule.side is LimitSide.BELOW
     return rule.counts_today and day.day == today and day.count >= ENOUGH_TODAY and not is_partial
 
 

@@ -14,8 +14,8 @@ from core.alerts.backtests import (
     replay_episodes,
 )
 from core.alerts.book import AlertBook, find_former_state, get_queue, read_book, read_states
-from core.alerts.metrics import Source
-from core.alerts.queue import Delivery, Outcome
+from core.alerts.metrics import ValueSource
+from core.alerts.queue import QueuedMessage, SendOutcome
 from core.alerts.readings import DayValue
 from core.alerts.rules import AlertKind, AlertRule, Level
 from core.alerts.states import AlertState, AlertStatus
@@ -24,7 +24,7 @@ from core.drift.report import report_episodes
 from core.errors import InvalidInput
 from core.log.retrievals import list_scopes_of
 from quarterdeck.clock import start_of, to_ms
-from quarterdeck.scope import DEFAULT_SERVICE, Scope
+from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 from quarterdeck.store import Store
 
 BACKTEST_DAYS = 90
@@ -46,7 +46,7 @@ class ChannelDelivery:
     """A message of a channel's queue."""
 
     channel: str
-    delivery: Delivery
+    delivery: QueuedMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def report_alerts(store: Store, environment: str, *, now: datetime) -> AlertOver
         shared = rule.watched.is_shared
         services = [DEFAULT_SERVICE] if shared else [s.service for s in scopes if rule.service in ("", s.service)]
         for service in services:
-            state = states.get(service) or find_former_state(store, Scope(environment, service), rule)
+            state = states.get(service) or find_former_state(store, Scope(fold_environment(environment), service), rule)
             lines.append(AlertLine(rule, service, state, state.shown(to_ms(now))))
     lines.sort(key=lambda line: (_ORDER.index(line.shown), line.rule.name, line.service))
     return AlertOverview(book, tuple(lines))
@@ -102,7 +102,7 @@ def list_deliveries(store: Store, environment: str) -> tuple[tuple[ChannelDelive
 def count_undelivered(deliveries: Sequence[ChannelDelivery]) -> tuple[int, int]:
     """Return how many messages failed and are tried again, and how many were given up."""
     outcomes = [each.delivery.outcome for each in deliveries if each.delivery.attempts]
-    return outcomes.count(Outcome.WAITING), outcomes.count(Outcome.GIVEN_UP)
+    return outcomes.count(SendOutcome.WAITING), outcomes.count(SendOutcome.GIVEN_UP)
 
 
 def backtest_rule(
@@ -112,7 +112,7 @@ def backtest_rule(
 
     Raises InvalidInput for a metric without a history, and SourceUnavailable.
     """
-    if rule.watched.source is Source.NOW:
+    if rule.watched.source is ValueSource.NOW:
         raise InvalidInput("metric", f"{rule.metric} has a value now and no history, so there is nothing to replay")
     values = ScopeValues(store, scope, sources, now=now, days=QUIET_WITHIN)
     last = values.today - timedelta(days=1)
@@ -140,7 +140,7 @@ def backtest_rule(
 def choose_backtest_scope(store: Store, rule: AlertRule, environment: str) -> Scope:
     """Return the scope to replay: the rule's service, else the only one. Raises InvalidInput, listing several."""
     if rule.service:
-        return Scope(environment, rule.service)
+        return Scope(fold_environment(environment), rule.service)
     scopes = list_scopes_of(store, environment)
     if len(scopes) > 1:
         named = ", ".join(scope.service for scope in scopes)

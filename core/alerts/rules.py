@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from core.alerts.metrics import MEAN_SCORE, AlertMetric, Source, find_metric
+from core.alerts.metrics import MEAN_SCORE, AlertMetric, ValueSource, find_metric
 from core.errors import InvalidInput
 
 MOST_DAYS = 30
@@ -38,7 +38,7 @@ class WithoutData(StrEnum):
     OK = "ok"
 
 
-class Side(StrEnum):
+class LimitSide(StrEnum):
     """On which side of its limits a value is bad."""
 
     ABOVE = "above"
@@ -60,7 +60,7 @@ class AlertRule:
     metric: str = MEAN_SCORE
     kind: AlertKind = AlertKind.VERDICT
     service: str = ""
-    side: Side = Side.BELOW
+    side: LimitSide = LimitSide.BELOW
     warning: float | None = None
     alert: float | None = None
     from_level: Level = Level.ALERT
@@ -93,7 +93,7 @@ class AlertRule:
     def judge(self, value: float) -> Level:
         """Return how bad one value is under the limits."""
         for limit, level in ((self.alert, Level.ALERT), (self.warning, Level.WARNING)):
-            if limit is not None and (value > limit if self.side is Side.ABOVE else value < limit):
+            if limit is not None and (value > limit if self.side is LimitSide.ABOVE else value < limit):
                 return level
         return Level.OK
 
@@ -122,7 +122,7 @@ class AlertRule:
             raise InvalidInput("alert", "a limit must be a finite number")
         if self.warning is not None and self.alert is not None and self.judge(self.warning) is Level.ALERT:
             raise InvalidInput("warning", f"must be reached before the alert at {self.alert:g}, not {self.warning:g}")
-        if self.watched.source is Source.NOW and (self.for_days > 1 or self.counts_today):
+        if self.watched.source is ValueSource.NOW and (self.for_days > 1 or self.counts_today):
             raise InvalidInput("for_days", f"must be 1: {self.metric} has one value now, and none of former days")
 
 
@@ -137,7 +137,7 @@ def read_rule(told: Mapping[str, Any]) -> AlertRule:
     try:
         return AlertRule(
             name=str(told["name"]), metric=str(told["metric"]), kind=AlertKind(told["kind"]),
-            service=str(told["service"]), side=Side(told["side"]), warning=told["warning"], alert=told["alert"],
+            service=str(told["service"]), side=LimitSide(told["side"]), warning=told["warning"], alert=told["alert"],
             from_level=Level(told["from_level"]), for_days=int(told["for_days"]),
             no_data=WithoutData(told["no_data"]), no_data_days=int(told["no_data_days"]),
             counts_today=bool(told["counts_today"]), channels=tuple(map(str, told["channels"])),
@@ -161,7 +161,7 @@ def convert_rule(told: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 def say_condition(rule: AlertRule) -> str:
     """Return what a rule watches for, as a phrase.
 
-    >>> say_condition(AlertRule("a", "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, alert=0.05, for_days=2))
+    >>> say_condition(AlertRule("a", "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.05, for_days=2))
     'Share that failed above 5.0% for 2 days'
     """
     if rule.kind is AlertKind.VERDICT:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from core.alerts.metrics import CANARY, OWN, AlertMetric, Source
+from core.alerts.metrics import CANARY, OWN, AlertMetric, ValueSource
 from core.alerts.readings import DayValue, Reading, judge_canaries, judge_days, judge_drift, judge_now
 from core.alerts.rules import AlertKind, AlertRule
 from core.causes.timeline import TimelineChange
@@ -62,7 +62,7 @@ class ScopeValues:
             if self._drift is None:
                 self._drift = report_drift(self._store, scope=self.scope, today=self.today)
             return judge_drift(rule, self._drift.report, scope=self.scope)
-        if rule.watched.source is Source.NOW:
+        if rule.watched.source is ValueSource.NOW:
             return judge_now(rule, self._count_gaps())
         return judge_days(rule, self.list_days(rule.watched), today=self.today)
 

@@ -15,8 +15,8 @@ from core.alerts.channels import Channel, ChannelKind
 from core.alerts.checking import check_alerts
 from core.alerts.delivery import deliver_alerts, send_message
 from core.alerts.operations import save_alert_rule, save_channel
-from core.alerts.queue import Outcome
-from core.alerts.rules import AlertKind, AlertRule, Side
+from core.alerts.queue import SendOutcome
+from core.alerts.rules import AlertKind, AlertRule, LimitSide
 from core.alerts.webhooks import post_signed
 from core.audit.acts import Act
 from core.errors import InvalidInput, SourceUnavailable
@@ -98,7 +98,7 @@ def test_a_message_that_garbage_answered_is_sent_again_and_other_channels_are_to
             save_channel(store, Channel(name, ChannelKind.WEBHOOK, real, SECRET), ME)
         save_alert_rule(
             store,
-            AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, alert=0.1,
+            AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.1,
                       channels=("garbage", "good")),
             ME,
         )  # fmt: skip
@@ -113,7 +113,7 @@ def test_a_message_that_garbage_answered_is_sent_again_and_other_channels_are_to
     assert told == ["good"]
     assert len(lines) == 2 and "was not reached" in lines[0]
     [waiting], _ = get_queue(store, "production", "garbage")
-    assert (waiting.outcome, waiting.attempts) == (Outcome.WAITING, 1) and waiting.message
+    assert (waiting.outcome, waiting.attempts) == (SendOutcome.WAITING, 1) and waiting.message
     deliver_alerts(store, "production", now=NOW + timedelta(minutes=1), send=lambda c, _m, _b: told.append(c.name))
     assert told == ["good", "garbage"]
 

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from core.alerts.channels import Channel, ChannelKind
 from core.alerts.checking import check_alerts
 from core.alerts.operations import save_alert_rule, save_channel
-from core.alerts.rules import AlertKind, AlertRule, Side
+from core.alerts.rules import AlertKind, AlertRule, LimitSide
 from core.audit.acts import Act
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -88,7 +88,7 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
 def test_a_wrong_rule_names_its_field_and_names_are_shown_as_text(failing: Store) -> None:
     name = HOSTILE[:100]
     save_channel(failing, Channel(name, ChannelKind.WEBHOOK, "https://example.org/", SECRET), ME)
-    rule = AlertRule(name, "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, alert=0.1, channels=(name,))
+    rule = AlertRule(name, "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.1, channels=(name,))
     save_alert_rule(failing, rule, ME)
     check_alerts(failing, "production", now=datetime.now(UTC))
     app = open_page("alerts", environment="production")

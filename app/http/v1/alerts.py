@@ -38,9 +38,18 @@ from core.alerts.operations import (
     snooze_alert,
     try_channel,
 )
-from core.alerts.queue import Outcome
+from core.alerts.queue import SendOutcome
 from core.alerts.report import AlertLine, ChannelDelivery, backtest_rule, list_deliveries, report_alerts
-from core.alerts.rules import LONGEST_NAME, MOST_DAYS, AlertKind, AlertRule, Level, Side, WithoutData, say_condition
+from core.alerts.rules import (
+    LONGEST_NAME,
+    MOST_DAYS,
+    AlertKind,
+    AlertRule,
+    Level,
+    LimitSide,
+    WithoutData,
+    say_condition,
+)
 from core.alerts.states import AlertStatus
 from core.drift.verdict import DriftStatus
 from core.errors import InvalidInput
@@ -61,7 +70,7 @@ class AlertAnswer(Answered):
     service: str = Field(description="Empty for every service of the environment.")
     metric: str
     kind: AlertKind
-    side: Side
+    side: LimitSide
     warning: float | None
     alert: float | None
     for_days: int
@@ -76,7 +85,7 @@ class AlertFields(Asked):
     """What a rule watches. Without limits it judges by the sequential verdict of its metric."""
 
     metric: str = Field("mean_score", max_length=LONGEST_NAME)
-    side: Side = Side.BELOW
+    side: LimitSide = LimitSide.BELOW
     warning: float | None = Field(None, description="The limit of a warning.")
     alert: float | None = Field(None, description="The limit of an alert.")
     from_status: DriftStatus = Field(DriftStatus.DRIFTING, description="By the verdict: watch or drifting.")
@@ -170,7 +179,7 @@ class DeliveryAnswer(Answered):
     key: str = Field(description="The deduplication key of its alert.")
     title: str
     made: datetime
-    outcome: Outcome
+    outcome: SendOutcome
     attempts: int
     next_attempt: datetime | None
     problem: str
@@ -324,8 +333,9 @@ SomeDays = Annotated[int, Query(ge=1, le=MOST_DAYS)]
 
 @router.get("/v1/alert-backtest", name="backtest_alert")
 def backtest(
-    caller: From, metric: Annotated[str, Query(max_length=LONGEST_NAME)] = "mean_score", side: Side = Side.BELOW,
-    warning: Number = None, alert: Number = None, for_days: SomeDays = 1, no_data: WithoutData = WithoutData.KEEP,
+    caller: From, metric: Annotated[str, Query(max_length=LONGEST_NAME)] = "mean_score",
+    side: LimitSide = LimitSide.BELOW, warning: Number = None,
+    alert: Number = None, for_days: SomeDays = 1, no_data: WithoutData = WithoutData.KEEP,
     no_data_days: SomeDays = 1, environment: Environment = None, service: Service = None,
 ) -> BacktestAnswer:  # fmt: skip
     """Return how often a rule would have alerted in 90 days, and how many false alarms a year to expect.
@@ -380,7 +390,7 @@ def _describe_line(line: AlertLine) -> AlertStateAnswer:
 
 def _describe_delivery(found: ChannelDelivery) -> DeliveryAnswer:
     each = found.delivery
-    waits = each.outcome is Outcome.WAITING
+    waits = each.outcome is SendOutcome.WAITING
     return DeliveryAnswer(
         channel=found.channel, number=each.number, key=each.key, title=each.title, made=from_ms(each.made_ms),
         outcome=each.outcome, attempts=each.attempts, problem=each.problem,

@@ -12,7 +12,7 @@ from app.text import plain
 from app.visitor import lock, make_act
 from core.alerts.channels import Channel, ChannelKind
 from core.alerts.operations import delete_channel, resend_message, save_channel, try_channel
-from core.alerts.queue import Outcome
+from core.alerts.queue import SendOutcome
 from core.alerts.report import AlertOverview, ChannelDelivery, count_undelivered
 from core.audit.actions import Action
 from quarterdeck.clock import from_ms
@@ -65,7 +65,7 @@ def render_deliveries(found: Sequence[ChannelDelivery], problems: Sequence[str],
 
 
 def _find_next(each: ChannelDelivery) -> datetime | None:
-    waits = each.delivery.outcome is Outcome.WAITING
+    waits = each.delivery.outcome is SendOutcome.WAITING
     return from_ms(max(each.delivery.next_ms, each.delivery.made_ms)) if waits else None
 
 

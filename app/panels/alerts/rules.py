@@ -14,7 +14,7 @@ from core.alerts.backtests import Backtest, describe_backtest
 from core.alerts.metrics import METRICS, find_metric
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.alerts.report import AlertOverview
-from core.alerts.rules import AlertKind, AlertRule, Level, Side, WithoutData
+from core.alerts.rules import AlertKind, AlertRule, Level, LimitSide, WithoutData
 from core.audit.actions import Action
 
 _EVERY = "every service"
@@ -29,7 +29,7 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
     with st.expander("Add or change a rule", expanded=not found.book.rules):
         metric = st.selectbox(
             "Metric",
-            [*(metric.name for metric in METRICS), *list_own_names(frame.scope.environment)],
+            [*(metric.name for metric in METRICS), *list_own_names(frame.environment)],
             format_func=lambda name: find_metric(name).title,
             key="alert_metric",
         )
@@ -88,7 +88,7 @@ def _read_verdict(column: Any) -> dict[str, Any]:
 
 def _read_limits(falls: bool) -> dict[str, Any]:
     side, warning, alert, days = st.columns(4)
-    sides = [Side.BELOW, Side.ABOVE] if falls else [Side.ABOVE, Side.BELOW]
+    sides = [LimitSide.BELOW, LimitSide.ABOVE] if falls else [LimitSide.ABOVE, LimitSide.BELOW]
     given = {
         "side": side.selectbox("Bad is", sides, format_func=str),
         "warning": warning.number_input("Warning at", value=None, format="%.4f", help="Empty for none; shares 0 to 1."),

@@ -19,7 +19,7 @@ from core.alerts.backtests import (
 )
 from core.alerts.readings import DayValue
 from core.alerts.report import backtest_rule, choose_backtest_scope
-from core.alerts.rules import AlertKind, AlertRule, Level, Side, WithoutData
+from core.alerts.rules import AlertKind, AlertRule, Level, LimitSide, WithoutData
 from core.alerts.values import AlertSources
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.episodes import DatedEpisode, EpisodeKind
@@ -28,7 +28,7 @@ from quarterdeck.scope import Scope
 from tests.core.alerts.receivers import ANSWERS, NOW, drop, fail
 
 FIRST = date(2026, 1, 1)
-RULE = AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, alert=0.05)
+RULE = AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.05)
 
 
 def days(*values: float | None) -> list[DayValue]:
@@ -63,7 +63,7 @@ def test_days_without_data_end_no_alarm_unless_the_rule_says_so() -> None:
 def test_the_fast_count_of_the_bootstrap_is_the_rule_itself() -> None:
     rng = np.random.default_rng(5)
     for for_days in (1, 2, 3):
-        for side in Side:
+        for side in LimitSide:
             rule = replace(RULE, side=side, alert=0.5, for_days=for_days)
             years = rng.random((20, 60))
             slow = [len(replayed(rule, *year)) for year in years]

@@ -26,9 +26,9 @@ from core.alerts.operations import (
     snooze_alert,
     try_channel,
 )
-from core.alerts.queue import Outcome
+from core.alerts.queue import SendOutcome
 from core.alerts.report import count_undelivered, list_deliveries, report_alerts
-from core.alerts.rules import AlertKind, AlertRule, Side, WithoutData
+from core.alerts.rules import AlertKind, AlertRule, LimitSide, WithoutData
 from core.alerts.states import AlertStatus
 from core.alerts.values import AlertSources
 from core.alerts.webhooks import post_signed
@@ -49,7 +49,7 @@ from quarterdeck.store import Store
 from tests.core.alerts.receivers import ANSWERS, ME, NOW, SECRET, Listener, add_channel, add_rule, drop, fail
 
 MINUTE = timedelta(minutes=1)
-SHARE = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": Side.ABOVE, "alert": 0.05}
+SHARE = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": LimitSide.ABOVE, "alert": 0.05}
 FORMER = json.loads((Path(__file__).parents[2] / "fixtures" / "alerts" / "release_0_1.json").read_text())
 
 
@@ -172,7 +172,7 @@ def test_a_restart_between_two_attempts_loses_nothing(url):
         run(store)
     with closing(Store(url)) as store:
         queue, _ = get_queue(store, "production", "ops")
-        assert (queue[0].attempts, queue[0].outcome) == (1, Outcome.WAITING)
+        assert (queue[0].attempts, queue[0].outcome) == (1, SendOutcome.WAITING)
         assert queue[0].problem.endswith("it answered 500")
         assert count_undelivered(list_deliveries(store, "production")[0]) == (1, 0)
         told = []
@@ -275,7 +275,7 @@ def test_a_metric_that_cannot_be_read_stops_no_other_rule(store):
 
 def test_a_canary_to_roll_back_is_told_by_its_verdict_and_by_a_threshold(store):
     add_rule(store, "verdict", metric="canary")
-    add_rule(store, "count", metric="canary", kind=AlertKind.THRESHOLD, side=Side.ABOVE, alert=0)
+    add_rule(store, "count", metric="canary", kind=AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0)
     sources = AlertSources(canaries=lambda _environment: {"new": CanaryVerdict(CanaryCall.ROLL_BACK, "it harms")})
     lines = check_alerts(store, "production", now=NOW, sources=sources)
     assert lines == ("count: canaries to roll back is firing", "verdict: canaries to roll back is firing")
@@ -317,6 +317,19 @@ def test_a_rule_that_is_removed_tells_that_its_alarms_are_over(store):
     assert told == [("ops", service, state) for state in ("firing", "resolved") for service in ("answers", "search")]
 
 
+def test_an_environment_in_capitals_has_one_key_and_one_queue(store):
+    fail(store, days={1: 5}, scope=Scope("staging", "answers"))
+    act = replace(ME, environment="Staging")
+    add_rule(store, "ops", by=act, **SHARE)
+    keys = []
+    for _ in range(2):
+        run(store, environment="Staging", send=lambda _c, message, _b: keys.append((message["state"], message["key"])))
+        if len(keys) == 1:
+            resolve_alert(store, "ops", "answers", act, now=NOW)
+    assert [state for state, _ in keys] == ["firing", "resolved"]
+    assert len({key for _, key in keys}) == 1
+
+
 def test_a_rule_that_turns_to_another_service_ends_its_alarm_about_the_former(store):
     fail(store, days={1: 5})
     fail(store, days={}, scope=Scope("production", "search"))
@@ -338,7 +351,7 @@ def test_a_test_is_sent_at_once_and_stands_in_the_log(store):
             try_channel(store, "ops", ME, now=NOW)
     deliveries, _ = list_deliveries(store, "production")
     assert [(each.channel, each.delivery.title, each.delivery.outcome) for each in deliveries] == [
-        ("ops", "[TEST] production: test", Outcome.SENT)
+        ("ops", "[TEST] production: test", SendOutcome.SENT)
     ]
     assert list_audit(store)[0].entry_id == entry
     with pytest.raises(NotFound, match="there is no channel 'nobody'"):

@@ -17,7 +17,7 @@ from core.alerts.messages import (
     write_text,
     write_webhook,
 )
-from core.alerts.rules import AlertKind, AlertRule, Side
+from core.alerts.rules import AlertKind, AlertRule, LimitSide
 from core.alerts.states import AlertState, AlertStatus, Told
 from quarterdeck.clock import to_ms
 from quarterdeck.scope import Scope
@@ -25,7 +25,7 @@ from tests.core.alerts.receivers import NOW
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "fixtures" / "alerts" / "alertmanager_webhook_v4.json").read_text())
 VALID = Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
-RULE = AlertRule('on "call"', "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, alert=0.05)
+RULE = AlertRule('on "call"', "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.05)
 SCOPE = Scope("production", "answers")
 FIRING = AlertState(AlertStatus.FIRING, alarmed_ms=to_ms(NOW) - 5_000, value=0.12, reason="12% failed ä")
 BASE = "https://deck.example.org"

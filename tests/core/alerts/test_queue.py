@@ -6,7 +6,7 @@ from core.alerts.queue import (
     GIVEN_UP_AFTER_MS,
     KEPT_ENDED,
     SENT_WITHIN_MS,
-    Outcome,
+    SendOutcome,
     add_message,
     choose_next,
     claim,
@@ -44,12 +44,12 @@ def test_messages_about_one_alert_come_in_their_order_and_others_are_not_held_up
 
 def test_waits_grow_to_an_hour_and_a_message_is_given_up_after_three_days():
     queue, now, waits = queue_of("a"), NOW, []
-    while queue[0].outcome is Outcome.WAITING:
+    while queue[0].outcome is SendOutcome.WAITING:
         queue = note_failed(queue, 1, "no", now_ms=now)
         waits.append(queue[0].next_ms - now)
         now = queue[0].next_ms
     assert [wait // 1000 for wait in waits[:7]] == [2, 10, 60, 300, 1800, 3600, 3600]
-    assert queue[0].outcome is Outcome.GIVEN_UP and queue[0].message == {"key": "a"}
+    assert queue[0].outcome is SendOutcome.GIVEN_UP and queue[0].message == {"key": "a"}
     assert 0 <= queue[0].ended_ms - NOW - GIVEN_UP_AFTER_MS <= HOUR_MS
     again = send_again(queue, 1, now_ms=now)
     assert next_of(again, now) == 1
@@ -72,7 +72,7 @@ def test_what_arrived_keeps_its_title_for_a_while_and_what_waits_is_never_forgot
         queue = add_message(queue, {"key": f"k{at}"}, f"about {at}", now_ms=NOW)
         queue = note_sent(queue, queue[-1].number, now_ms=NOW)
     assert len(queue) == KEPT_ENDED + 1
-    assert (queue[0].title, queue[0].outcome) == ("about waits", Outcome.WAITING)
+    assert (queue[0].title, queue[0].outcome) == ("about waits", SendOutcome.WAITING)
     assert {each.message for each in queue[1:]} == {None}
     assert len({each.number for each in queue}) == len(queue)
     assert read_queue(json.loads(json.dumps([each.to_json() for each in queue]))) == queue

@@ -5,12 +5,21 @@ import pytest
 
 from core.alerts.channels import Channel, ChannelKind, check_url
 from core.alerts.metrics import METRICS
-from core.alerts.rules import AlertKind, AlertRule, Level, Side, WithoutData, convert_rule, read_rule, say_condition
+from core.alerts.rules import (
+    AlertKind,
+    AlertRule,
+    Level,
+    LimitSide,
+    WithoutData,
+    convert_rule,
+    read_rule,
+    say_condition,
+)
 from core.errors import InvalidInput
 from tests.core.alerts.receivers import SECRET
 
 FORMER = json.loads((Path(__file__).parents[2] / "fixtures" / "alerts" / "release_0_1.json").read_text())
-THRESHOLD = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": Side.ABOVE, "alert": 0.05}
+THRESHOLD = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": LimitSide.ABOVE, "alert": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -25,7 +34,7 @@ THRESHOLD = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": Side
         ("alert", THRESHOLD | {"alert": None}),
         ("alert", THRESHOLD | {"alert": float("nan")}),
         ("warning", THRESHOLD | {"warning": 0.1}),
-        ("warning", THRESHOLD | {"warning": 0.01, "side": Side.BELOW}),
+        ("warning", THRESHOLD | {"warning": 0.01, "side": LimitSide.BELOW}),
         ("for_days", THRESHOLD | {"for_days": 0}),
         ("no_data_days", THRESHOLD | {"no_data_days": 31}),
         ("for_days", THRESHOLD | {"metric": "coverage_gap", "for_days": 2}),
@@ -40,7 +49,7 @@ def test_a_wrong_rule_names_its_field(field: str, given: dict) -> None:
 @pytest.mark.parametrize("metric", [metric.name for metric in METRICS])
 def test_every_metric_takes_a_threshold_and_is_kept_as_json(metric: str) -> None:
     rule = AlertRule(
-        "ops", metric, AlertKind.THRESHOLD, side=Side.ABOVE, warning=1.0, alert=2.5, no_data=WithoutData.ALERT,
+        "ops", metric, AlertKind.THRESHOLD, side=LimitSide.ABOVE, warning=1.0, alert=2.5, no_data=WithoutData.ALERT,
         channels=("a", "b"),
     )  # fmt: skip
     assert read_rule(json.loads(json.dumps(rule.to_json()))) == rule
@@ -52,7 +61,7 @@ def test_a_limit_is_passed_on_its_side_only() -> None:
     assert [above.judge(value) for value in (0.02, 0.03, 0.05, 0.06)] == [
         Level.OK, Level.WARNING, Level.WARNING, Level.ALERT,
     ]  # fmt: skip
-    below = AlertRule("ops", "volume", AlertKind.THRESHOLD, side=Side.BELOW, alert=10)
+    below = AlertRule("ops", "volume", AlertKind.THRESHOLD, side=LimitSide.BELOW, alert=10)
     assert [below.judge(value) for value in (9, 10, 11)] == [Level.ALERT, Level.OK, Level.OK]
 
 

@@ -11,7 +11,7 @@ from core.alerts.channels import Channel, ChannelKind
 from core.alerts.checking import check_alerts
 from core.alerts.delivery import deliver_alerts
 from core.alerts.operations import save_alert_rule, save_channel, try_channel
-from core.alerts.queue import Outcome
+from core.alerts.queue import SendOutcome
 from core.alerts.report import list_deliveries
 from core.alerts.rules import AlertRule
 from core.alerts.services import check_service, notify
@@ -121,5 +121,5 @@ def test_a_drop_reaches_a_mailbox_and_a_slow_receiver_delays_nobody(store) -> No
     assert "https://deck.example.org/questions?low=1&since=2026-03-15" in said.replace("&amp;", "&")
     found, _ = list_deliveries(store, "production")
     assert {(each.channel, each.delivery.outcome) for each in found} == {
-        ("mail", Outcome.SENT), ("slow", Outcome.WAITING),
+        ("mail", SendOutcome.SENT), ("slow", SendOutcome.WAITING),
     }  # fmt: skip

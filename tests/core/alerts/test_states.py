@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from core.alerts.readings import DayValue, Reading, judge_canaries, judge_days, judge_drift
-from core.alerts.rules import AlertKind, AlertRule, Level, Side, WithoutData
+from core.alerts.rules import AlertKind, AlertRule, Level, LimitSide, WithoutData
 from core.alerts.states import (
     AlertState,
     AlertStatus,
@@ -24,7 +24,7 @@ from quarterdeck.clock import DAY_MS
 from quarterdeck.scope import Scope
 
 RULE = AlertRule("ops")
-SHARE = AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, warning=0.02, alert=0.05)
+SHARE = AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, warning=0.02, alert=0.05)
 OK, WARNING, FIRING = AlertStatus.OK, AlertStatus.WARNING, AlertStatus.FIRING
 TODAY = date(2026, 3, 20)
 SCOPE = Scope("production", "answers")
@@ -98,7 +98,7 @@ def test_the_present_day_counts_where_it_is_asked_for_and_has_enough_questions()
     early = replace(SHARE, counts_today=True)
     assert judge_days(early, found, today=TODAY).level is Level.ALERT
     assert judge_days(early, [*found[:-1], DayValue(TODAY, 0.2, 49)], today=TODAY).level is Level.OK
-    few = AlertRule("few", "volume", AlertKind.THRESHOLD, side=Side.BELOW, alert=80, counts_today=True)
+    few = AlertRule("few", "volume", AlertKind.THRESHOLD, side=LimitSide.BELOW, alert=80, counts_today=True)
     assert judge_days(few, [*days(100.0), DayValue(TODAY, 60.0, 60)], today=TODAY).level is Level.OK
 
 
