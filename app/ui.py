@@ -205,6 +205,14 @@ def choose_named(
     )
 
 
+def tell_gone(key: str, names: Collection[str], what: str) -> None:
+    """Say that what the address names is not there, before a choice whose address Streamlit puts right by itself."""
+    wanted = st.query_params.get(key)
+    if wanted is not None and wanted not in names:
+        said = f"There is no {what} {plain(shorten(wanted, 60))} here: it was removed or renamed, or never was."
+        st.warning(said, icon=":material/link_off:")
+
+
 def _keep_named(key: str) -> None:
     """Put what was chosen into the address."""
     chosen = st.session_state[key]

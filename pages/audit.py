@@ -28,7 +28,7 @@ from core.wording.counts import count_of
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
     """The newest change, and whether the hash chain is intact."""
     broken = list_broken_audit_entries(get_store())
-    what = f"{say_entry(newest.actor, newest.action, newest.target)} {ui.format_ago(newest.ts)}"
+    what = f"{say_entry(newest.actor, newest.action, newest.target)}, {ui.format_ago(newest.ts)}"
     look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")

@@ -48,7 +48,8 @@ else:
 ui.render_said()
 with st.container(horizontal=True, gap="small"):
     if lead.page == "drift" and lead.standing is Standing.BAD:
-        render_drop_link(load_drift(frame.scope, frame.today).report)
+        with ui.showing_errors("The drop could not be read"):
+            render_drop_link(load_drift(frame.scope, frame.today).report)
     render_outages(frame)
 if not is_new:
     render_todos(areas, frame)

@@ -31,7 +31,7 @@ _SAID = {
     Action.DRIFT_ACCEPT: "accepted the new level of scores of {}",
     Action.PREDICTION_SAVE: "saved the prediction for {}",
     Action.LEDGER_PREDICT: "predicted the effect of {}",
-    Action.LEDGER_MEASURE: "measured the effect of {}",
+    Action.LEDGER_MEASURE: "measured the effect of entry {}",
     Action.REPLAY_SAVE: "saved the replay of {}",
     Action.ALERT_SAVE: "saved the alert rule {}",
     Action.ALERT_DELETE: "deleted the alert rule {}",

@@ -16,7 +16,7 @@ def test_audit_says_how_many_changes_there_are_and_which_was_last(as_demo: Demo)
         "SELECT COUNT(*), actor, action, target FROM audit WHERE id = id HAVING MAX(id)",
     )
     app = open_page("audit")
-    assert verdict(app).startswith(f"The last of {count} changes: {say_entry(actor, action, target)} ")
+    assert verdict(app).startswith(f"The last of {count} changes: {say_entry(actor, action, target)}, ")
     assert any("Chain verified" in m.value for m in app.markdown)
 
 

@@ -5,7 +5,7 @@ import pytest
 from core.audit.acts import Act
 from core.flags.operations import create_flag, remove_flag
 from core.flags.store import get_flag
-from quarterdeck.definitions import boolean_flag
+from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.store import Store
 from tests.pages.opening import assert_shown_as_text, open_page, shown_text, text_of
 from tests.pages.test_coverage import WORDS, ask_in_vain
@@ -43,6 +43,15 @@ def test_a_link_opens_its_flag_whatever_the_filters_hide(empty_url: str, store: 
         create_flag(store, key, boolean_flag(on=True), BY)
     app = open_page("rollouts", flag="wanted", search="other")
     assert app.selectbox(key="flag").value == "wanted"
+
+
+def test_a_canary_that_is_gone_is_said(empty_url: str, store: Store) -> None:
+    create_flag(store, "answers", canary_flag(5), BY)
+    app = open_page("rollouts", tab="Canaries", canary="gone")
+    assert [text_of(each.value) for each in app.warning] == [
+        "There is no canary gone here: it was removed or renamed, or never was."
+    ]
+    assert not open_page("rollouts", tab="Canaries", canary="answers").warning
 
 
 def test_an_entry_that_is_not_there_is_said_and_an_old_one_is_shown_whatever_the_filter(

@@ -51,6 +51,7 @@ def render_documents(scope: Scope, today: date) -> None:
         return
     row = _render_list(_select(report, kind or _NEEDS_WORK))
     named = st.query_params.get("document", "")
+    ui.tell_gone("document", [each.document for each in report.rows], f"traffic in {days} days for the document")
     row = row or next((each for each in report.rows if each.document == named), None)
     if row:
         _render_document(row, scope, today, days)

@@ -19,6 +19,16 @@
     found ? found.click() : window.location.assign(new URL(path || '.', document.baseURI))
   }
 
+  // Streamlit puts the groups of the navigation between the list and its items, which is no list to a screen reader:
+  // the links then stand by themselves within the landmark.
+  const tidy = () => {
+    for (const list of document.querySelectorAll('[data-testid="stSidebarNavItems"]')) {
+      for (const each of [list, ...list.querySelectorAll('li:not([role])')]) each.setAttribute('role', 'presentation')
+    }
+  }
+  tidy()
+  new MutationObserver(tidy).observe(document.body, { childList: true, subtree: true })
+
   document.addEventListener('keydown', (event) => {
     const keys = window.deckKeys
     if (!keys || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || isTyping(event.target)) return

@@ -1,7 +1,6 @@
 """Where the search of the frame looks: pages, flags, topics, prompts, documents and questions."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import streamlit as st
 
@@ -67,7 +66,7 @@ def _filters_of(environment: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in kept.items() if value)
 
 
-def _unless_new(read: Any) -> Iterable[SearchItem]:
+def _unless_new(read: Callable[[], Iterable[SearchItem]]) -> Iterable[SearchItem]:
     """What a source holds; nothing where it was never connected, which is no failure."""
     try:
         return tuple(read())
@@ -84,7 +83,7 @@ def _list_topics(scope: Scope, where: tuple[tuple[str, str], ...]) -> Iterable[S
 
 def _list_prompts() -> Iterable[SearchItem]:
     for each in load_registered():
-        yield SearchItem(each.label, "prompts", (), f"{each.name} {' '.join(each.aliases)}")
+        yield SearchItem(f"{each.name} {each.label}", "prompts", (), " ".join(each.aliases))
 
 
 def _list_documents() -> Iterable[SearchItem]:

@@ -42,6 +42,7 @@ def render_case_sets(environment: str) -> None:
         _render_import(None, environment)
         return
     names = [each.name for each in sets]
+    ui.tell_gone("case_set", names, "case set")
     name = st.selectbox("Case set", names, key="case_set", bind="query-params", width=320) or names[0]
     found = find_set(get_store(), name)
     st.markdown(say_set(found))

@@ -49,6 +49,7 @@ def render_canaries(environment: str) -> None:
     by_key = {report.flag.key: report for report in reports}
     first = next((report.flag.key for report in reports if report.is_running), reports[0].flag.key)
     chosen = first
+    ui.tell_gone("canary", by_key, "canary")
     if len(reports) > 1:
         chosen = st.selectbox("Canary", list(by_key), list(by_key).index(first), key="canary", bind="query-params")
     report = by_key.get(chosen or first, by_key[first])

@@ -76,6 +76,7 @@ def render_experiments(environment: str) -> None:
     else:
         by_name = {report.experiment.design.name: report for report in reports}
         chosen = next(iter(by_name))
+        ui.tell_gone("experiment", by_name, "experiment")
         if len(reports) > 1:
             picked = st.selectbox("Experiment", list(by_name), key="experiment", bind="query-params")
             chosen = picked if picked in by_name else chosen
