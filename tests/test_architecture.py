@@ -23,7 +23,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "approvals", "log", "intake", "jobs", "store",
     "deployments", "embedding", "drift",
-    "corpus", "metrics", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts", "predictions",
+    "corpus", "metrics", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts",
+    "predictions",
     "questions", "reviews", "causes", "ledger", "replay", "alerts", "todo", "digest",
 )  # fmt: skip
 TOP = {"approved", "demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything

@@ -119,7 +119,8 @@ def _to_json(report: Any) -> dict[str, Any]:
         "services": report.plan.services,
         "metrics": [
             {
-                "metric": str(each.metric), "role": "signal" if each in verdict.signals else "guardrail", "blue": each.stable, "green": each.other, "margin": each.margin,
+                "metric": str(each.metric), "role": "signal" if each in verdict.signals else "guardrail",
+                "blue": each.stable, "green": each.other, "margin": each.margin,
                 "harm": each.harm,
                 "harm_at_least": each.least_harm if each.difference else None,
                 "harm_at_most": each.most_harm if each.difference else None,
