@@ -34,18 +34,18 @@ def test_a_metric_is_defined_listed_used_and_removed(quarterdeck: Run, store: St
     assert started.code == 0, started
     gone = quarterdeck("metrics", "remove", "resolved", "--reason", "no longer", *at)
     assert "resolved is removed" in gone.out
-    assert "there are: none" in only_line(quarterdeck("metrics", "remove", "resolved", "--reason", "again", *at), 1)
+    assert "there are: none" in only_line(quarterdeck("metrics", "remove", "resolved", "--reason", "again", *at), 2)
     design = get_experiment(store, "production", "longer").design
     assert [str(each) for each in design.own_metrics] == ["resolved", "latency p95", "tokens"]
     assert "Too early" in (out := quarterdeck("experiments", "status", "longer", *at).out) or "No exposures" in out
 
 
-def test_wrong_metrics_are_named_by_their_field(quarterdeck: Run, url: str) -> None:
+def test_wrong_metrics_are_named_by_their_field(quarterdeck: Run, store: Store, url: str) -> None:
     said = quarterdeck(
         "metrics", "add", "ctr", "--source", "event", "--of", "click", "--statistic", "ratio", *BY, "--database", url
     )
-    assert only_line(said, 2).startswith("per: give what a ratio is divided by")
+    assert "per: give what a ratio is divided by" in only_line(said, 2)
     said = quarterdeck(
         "experiments", "start", "x", "--flag", "nothing", "--metric", "ctr", "--effect", "1", *BY, "--database", url
     )
-    assert "nothing" in only_line(said)
+    assert "nothing" in only_line(said, 2)

@@ -10,12 +10,12 @@ STARS = {"source": "score", "of": "stars", "statistic": "mean", "margin": 0.2, "
 
 
 def test_a_metric_is_defined_used_and_removed(deck):
-    made = deck.post("/v1/metrics/stars", STARS)
+    made = deck.post("/v1/metric-definitions/stars", STARS)
     assert made.status_code == 200, made.text
     entry = get_audit_entry(deck.store, made.json()["audit_entry"])
     assert (entry.action, entry.target) == ("metric.add", "stars")
-    assert deck.post("/v1/metrics/stars", STARS).status_code == 409
-    listed = {each["name"]: each for each in deck.get("/v1/metrics?limit=50").json()["items"]}
+    assert deck.post("/v1/metric-definitions/stars", STARS).status_code == 409
+    listed = {each["name"]: each for each in deck.get("/v1/metric-definitions?limit=50").json()["items"]}
     assert listed["stars"]["definition"] == "mean of the score stars over users"
     assert (listed["stars"]["is_built_in"], listed["latency p95"]["is_built_in"]) == (False, True)
     create_flag(deck.store, "style", split_flag({"short": 1, "long": 1}), SETUP)
@@ -29,11 +29,11 @@ def test_a_metric_is_defined_used_and_removed(deck):
     assert [(str(each.metric), each.amount) for each in kept.guardrails] == [("latency p95", 0.2), ("tokens", 0.15)]
     (shown,) = deck.get("/v1/experiments").json()["items"]
     assert shown["metric"] == "stars"
-    assert deck.delete("/v1/metrics/stars?reason=no+longer").status_code == 200
+    assert deck.ask("DELETE", "/v1/metric-definitions/stars?reason=no+longer", token="editor").status_code == 200
 
 
 def test_wrong_metrics_are_refused_in_one_line(deck):
-    assert deck.post("/v1/metrics/latency", STARS).status_code == 400
-    wrong = deck.post("/v1/metrics/late", {**STARS, "statistic": "ratio"})
+    assert deck.post("/v1/metric-definitions/latency", STARS).status_code == 400
+    wrong = deck.post("/v1/metric-definitions/late", {**STARS, "statistic": "ratio"})
     assert (wrong.status_code, "per: give what" in wrong.json()["detail"]) == (400, True)
-    assert deck.post("/v1/metrics/late", {**STARS, "statistic": "median"}).status_code in (400, 422)
+    assert deck.post("/v1/metric-definitions/late", {**STARS, "statistic": "median"}).status_code in (400, 422)
