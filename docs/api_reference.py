@@ -22,6 +22,7 @@ _TITLES = {
     "prompts": "Runs and prompts",
     "flags": "Flags and schedules",
     "rollouts": "Canaries and experiments",
+    "metrics": "Metrics",
     "alerts": "Alerts",
     "audit": "Audit",
 }

@@ -69,7 +69,14 @@ _set_option = click.option(
 )
 @common
 def index_build(
-    config: Config, *, source: str, out: Path | None, name: str | None, model: str | None, characters: int, reason: str,
+    config: Config,
+    *,
+    source: str,
+    out: Path | None,
+    name: str | None,
+    model: str | None,
+    characters: int,
+    reason: str,
     as_json: bool,
 ) -> None:
     """Index SOURCE, a corpus version or a folder; readers see it once it is swapped in. Can be run again after a kill.

@@ -183,8 +183,7 @@ def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
     """Compare every other arm with the control, in each metric that both log; the deciding metric comes first."""
     alpha = ALPHA / (len(design.treatments) * (2 + len(design.guardrails)))
     guarded = {each.metric: each for each in design.guardrails}
-    judged = [design.metric, *guarded]
-    order = [*judged, *(metric for metric in (*design.further, *Metric) if metric not in judged)]
+    order = list(dict.fromkeys((design.metric, *guarded, *design.further, *Metric)))
     control, lifts = arms.get(design.control, Arm()), []
     for arm in design.treatments:
         for metric in order:

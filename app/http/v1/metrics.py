@@ -59,7 +59,7 @@ class MetricChange(Reasoned):
     environment: str | None = Field(None, max_length=64)
 
 
-@router.get("/v1/metrics", name="list_metrics")
+@router.get("/v1/metric-definitions", name="list_metrics")
 def list_all_metrics(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[MetricAnswer]:
@@ -69,7 +69,7 @@ def list_all_metrics(
     return Page[MetricAnswer](items=tuple(map(_describe, items)), next=following)
 
 
-@router.post("/v1/metrics/{name}", name="add_metric")
+@router.post("/v1/metric-definitions/{name}", name="add_metric")
 def post_metric(name: OwnName, body: MetricChange, make: Make) -> ChangeAnswer:
     """Define a metric. 409 if the name is taken."""
     metric = define_metric(
@@ -80,7 +80,7 @@ def post_metric(name: OwnName, body: MetricChange, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, lambda act: add_metric(get_store(), metric, act))
 
 
-@router.delete("/v1/metrics/{name}", name="remove_metric")
+@router.delete("/v1/metric-definitions/{name}", name="remove_metric")
 def delete_metric(name: OwnName, make: Make, reason: Reason, environment: Environment = None) -> ChangeAnswer:
     """Remove an own metric. Running experiments keep it; canaries that name it wait."""
     named = make.caller.find_environment(environment)

@@ -33,7 +33,9 @@ router = make_router("rollouts")
 LONGEST_KEY = 300
 Key = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-MetricName = Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME, description="A name of /v1/metrics.")]
+MetricName = Annotated[
+    str, Field(min_length=1, max_length=MAX_METRIC_NAME, description="A name of /v1/metric-definitions.")
+]
 
 
 class ComparisonAnswer(Answered):

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import charts, ui
 from app.panels.rollouts.layers import choose_place, choose_reported, preview_start, render_layers, say_terms
-from app.panels.rollouts.metrics import render_metrics
+from app.panels.rollouts.metrics import list_others, render_metrics, say_unit
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store, list_services
 from app.text import plain
@@ -22,8 +22,6 @@ from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
 from core.flags.schedule import parse_duration
 from core.flags.store import Flag, list_flags
-from core.metrics.daily import list_metrics
-from core.metrics.definition import MetricDefinition
 from core.rollouts.experiment import ExperimentCall, Lift, trace_lift
 from core.rollouts.experiment_design import (
     Design,
@@ -43,7 +41,7 @@ from core.rollouts.experiments import (
     stop_experiment,
 )
 from quarterdeck.definitions import serve_to_all
-from quarterdeck.scope import Scope, fold_environment
+from quarterdeck.scope import fold_environment
 
 LOOKS = {
     ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
@@ -54,10 +52,6 @@ LOOKS = {
 }
 AS_USUAL = "the metric's own"
 _ACTIONS, _START = "experiment-actions", "experiment-start"  # where outcomes are said
-UNITS = {
-    Metric.SCORE: "similarity, 0 to 1", Metric.ERRORS: "of retrievals", Metric.LATENCY: "ms a query",
-    Metric.COST: "USD a query", Metric.FAITHFULNESS: "0 to 1", Metric.FEEDBACK: "as logged",
-}  # fmt: skip
 _SETTLED = 0.2  # share of the looks that are not drawn, because the interval is still too wide
 
 
@@ -253,13 +247,6 @@ def describe_lift(design: Design, lift: Lift) -> dict[str, object]:
     }  # fmt: skip
 
 
-def say_unit(metric: ComparedMetric) -> str:
-    """The unit of a metric; of an own one also what it is."""
-    if isinstance(metric, Metric):
-        return UNITS[metric]
-    return f"{metric.shown_unit}: {metric.definition}".removeprefix(": ")
-
-
 def say_so(lift: Lift, *, is_guardrail: bool) -> str:
     """What is known of one metric."""
     if lift.gain is None:
@@ -391,12 +378,6 @@ def render_design(flag: Flag) -> None:
         locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag, place), **locked)
     ui.render_said(_START)
-
-
-def list_others(environment: str) -> list[MetricDefinition]:
-    """The metrics of an environment besides those of Metric."""
-    usual = {str(metric) for metric in Metric}
-    return [each for each in list_metrics(get_store(), Scope(environment, "")) if each.name not in usual]
 
 
 def start(flag: Flag, place: LayerPlace | None) -> None:

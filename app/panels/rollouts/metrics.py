@@ -6,6 +6,7 @@ from app import ui
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
+from core.arms.arms import ComparedMetric, Metric
 from core.audit.actions import Action
 from core.metrics.builtin import BUILT_IN
 from core.metrics.daily import list_metrics
@@ -25,6 +26,23 @@ from quarterdeck.scope import Scope
 
 AS_USUAL = "as usual"
 _PLACE = "metrics"
+UNITS = {
+    Metric.SCORE: "similarity, 0 to 1", Metric.ERRORS: "of retrievals", Metric.LATENCY: "ms a query",
+    Metric.COST: "USD a query", Metric.FAITHFULNESS: "0 to 1", Metric.FEEDBACK: "as logged",
+}  # fmt: skip
+
+
+def list_others(environment: str) -> list[MetricDefinition]:
+    """The metrics of an environment besides those of Metric."""
+    usual = {str(metric) for metric in Metric}
+    return [each for each in list_metrics(get_store(), Scope(environment, "")) if each.name not in usual]
+
+
+def say_unit(metric: ComparedMetric) -> str:
+    """The unit of a metric; of an own one also what it is."""
+    if isinstance(metric, Metric):
+        return UNITS[metric]
+    return f"{metric.shown_unit}: {metric.definition}".removeprefix(": ")
 
 
 def render_metrics(environment: str) -> None:

@@ -18,11 +18,11 @@ READS = [
     "/v1/questions/production-answers-1?service=answers", "/v1/views", "/v1/topics?service=answers",
     "/v1/backlog?service=answers", "/v1/documents?service=answers", "/v1/indexes", "/v1/aliases",
     "/v1/predictions?service=answers", "/v1/flags", "/v1/flags/use_hyde", "/v1/schedules", "/v1/canaries",
-    "/v1/experiments", "/v1/alerts", "/v1/audit", "/v1/audit/1", "/v1/audit/chain",
+    "/v1/experiments", "/v1/metric-definitions", "/v1/alerts", "/v1/audit", "/v1/audit/1", "/v1/audit/chain",
 ]  # fmt: skip
-OF_WHOLE = ["/v1/flags", "/v1/flags/use_hyde", "/v1/schedules", "/v1/canaries", "/v1/experiments", "/v1/alerts",
-            "/v1/audit", "/v1/audit/1", "/v1/indexes", "/v1/aliases", "/v1/views", "/v1/corpus/versions", "/v1/runs",
-            "/v1/timeline"]  # fmt: skip
+OF_WHOLE = ["/v1/flags", "/v1/flags/use_hyde", "/v1/schedules", "/v1/canaries", "/v1/experiments",
+            "/v1/metric-definitions", "/v1/alerts", "/v1/audit", "/v1/audit/1", "/v1/indexes", "/v1/aliases",
+            "/v1/views", "/v1/corpus/versions", "/v1/runs", "/v1/timeline"]  # fmt: skip
 
 
 def test_every_read_answers_a_token_with_the_scopes_and_nobody_else(deck):
