@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app import charts, ui
+from app.colors import ARM_COLORS
 from app.panels.rollouts.resources import load_canaries
 from app.resources import get_store, list_services
 from app.text import plain
@@ -135,20 +136,22 @@ def render_charts(report: CanaryReport) -> None:
     metric = logged[names.index(chosen)] if chosen in names else logged[0]
     left, right = st.columns(2)
     with left:
-        figure = charts.draw_arms(
-            report.looks, metric, colors=ui.ARM_COLORS, title=f"{str(metric).capitalize()} of both arms"
-        )
+        compared = next(each for each in report.verdict.comparisons if each.metric is metric)
+        blue, green = (say_value(metric, moments.mean) for moments in (compared.stable, compared.other))
+        title = f"{str(metric).capitalize()} so far: blue {blue}, green {green}"
+        figure = charts.draw_arms(report.looks, metric, colors=ARM_COLORS, title=title)
         ui.show_chart(figure, key="canaries-arms", alt=f"{metric} of blue and green over time")
     with right:
         traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=MARGIN_ALPHA)
         if not traced:
             st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
             return
-        margin = next(each.margin for each in report.verdict.comparisons if each.metric is metric)
+        ends = (traced[-1].least, traced[-1].most)
         figure = charts.draw_interval(
             [each.at for each in traced], [each.harm for each in traced],
             ([each.least for each in traced], [each.most for each in traced]), metric,
-            limits={"allowed": margin}, color=ui.ARM_COLORS[CANARY], title="How much worse green is (below 0: better)",
+            limits={"allowed": compared.margin}, color=ARM_COLORS[CANARY],
+            title=f"Green is between {' and '.join(_say_harm(compared, end) for end in ends)}",
         )  # fmt: skip
         ui.show_chart(figure, key="canaries-interval", alt=f"How much worse green is in {metric}, with its interval")
 

@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
+from app.colors import color_arms
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store, list_services
 from app.text import plain
@@ -158,14 +159,23 @@ def render_charts(report: ExperimentReport) -> None:
             "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
             label_visibility="collapsed", format_func=plain,
         ) or treatment  # fmt: skip
-    colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
+    colors = color_arms(design.arms)
     left, right = st.columns(2)
     with left:
         render_lift(report, treatment, color=colors[treatment])
     with right:
-        title = f"{str(design.metric).capitalize()} of each arm"
-        figure = charts.draw_arms(report.looks, design.metric, colors=colors, title=title)
+        figure = charts.draw_arms(report.looks, design.metric, colors=colors, title=say_means(report))
         ui.show_chart(figure, key="experiments-arms", alt=f"{design.metric} of every arm over time")
+
+
+def say_means(report: ExperimentReport) -> str:
+    """The mean of the metric that decides, of the control and of each other arm so far."""
+    design = report.experiment.design
+    decisive = [each for each in report.verdict.lifts if each.metric is design.metric]
+    means = [(design.control, each.compared.stable.mean) for each in decisive[:1]]
+    means += [(each.arm, each.compared.other.mean) for each in decisive]
+    told = [f"{ui.chart_text(arm, 30)} {say_value(design.metric, mean)}" for arm, mean in means]
+    return f"{str(design.metric).capitalize()} so far: {', '.join(told)}"
 
 
 def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None:

@@ -15,10 +15,10 @@ from core.questions.wanted import NO_VALUE
 CLICK = "Click a day to open its questions, or a change to open its audit entry."
 
 
-def open_clicked(event: Any) -> None:
-    """Open the questions of the day that was clicked on a chart, or the audit entry of the change; else say it can be.
+def open_clicked(event: Any, *, said: str = CLICK) -> None:
+    """Open the questions of the day that was clicked on a chart, or the audit entry of the change.
 
-    A click counts once: the browser's way back shows the chart again.
+    Without a click, `said` tells that it can be done.
     """
     for point in event["selection"]["points"][:1]:
         told = point.get("customdata")
@@ -26,7 +26,8 @@ def open_clicked(event: Any) -> None:
             _open_change(int(told[1]), str(told[2]))
         elif day := _read_day(point.get("x")):
             st.switch_page(get_page("questions"), query_params={"day": day.isoformat(), **keep_scope()})
-    st.caption(CLICK)
+    if said:
+        st.caption(said)
 
 
 def _open_change(entry: int, url: str) -> None:
