@@ -14,10 +14,11 @@ _QUIET_BAR = {"displayModeBar": False, "scrollZoom": False}
 
 def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x unified") -> Any:
     """Give a Plotly figure the house style. `title` states the finding; `hover="closest"` is for clouds of points."""
+    named = sum(trace.showlegend is not False for trace in figure.data)
     figure.update_layout(
         title={"text": title},
         height=height,
-        margin={"l": 8, "r": 8, "t": 12, "b": 64},
+        margin={"l": 8, "r": 8, "t": 12, "b": 64 if named > 1 else 40},
         legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
         hovermode=hover,
         hoverlabel={"align": "left"},
@@ -54,8 +55,9 @@ def show_chart(
     with st.container(border=True, key=f"card-{key}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"##### {plain(title)}", anchors=False, width="stretch")
-            is_table = _render_switch(title, key)
-            offer_csv(f"CSV **of the chart: {plain(title)}**", told, f"{key}.csv", key=key)
+            with st.container(horizontal=True, gap="small", width="content"):
+                is_table = _render_switch(title, key)
+                offer_csv(f"CSV **of: {plain(title)}**", told, f"{key}.csv", key=key)
         if is_table:
             return _draw_table(told, points, key=key, column_config=column_config)
         return st.plotly_chart(figure, key=key, alt=f"{alt}: {title}", config=_QUIET_BAR, **options)

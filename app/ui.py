@@ -214,12 +214,17 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
 
     On a page that was just opened the rest follows a moment later, so that the browser paints the sentence first.
     """
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    render_badge(look)
     st.markdown(f"#### {sentence}")
     if detail:
         st.caption(detail)
     if st.session_state.pop("is_first_look", False) and st.context.headers:  # not in tests without a browser
         time.sleep(_FIRST_LOOK_S)
+
+
+def render_badge(look: StatusLook, *, about: str = "Verdict") -> None:
+    """Draw a status. Screen readers are told what it is about, in bold words that are not drawn (style.css)."""
+    st.markdown(f":{look.color}-badge[**{plain(about)}:** {look.symbol} {look.word}]")
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:

@@ -199,7 +199,8 @@ def draw_parallel(contenders: Sequence[Contender], places: _Places, names: Seque
 def _draw_axes(figure: go.Figure, names: Sequence[str], ends: Mapping[str, Sequence[float]]) -> None:
     """A vertical line for each metric, its best value on top and its worst at the bottom, named below."""
     for at, name in enumerate(names):
-        figure.add_vline(at, line_color=QUIET, line_width=1, layer="below")
+        line = {"color": QUIET, "width": 1}
+        figure.add_shape(type="line", x0=at, x1=at, y0=0, y1=1, line=line, layer="below")
         for value, y, anchor in ((ends[name][-1], 1.06, "bottom"), (ends[name][0], -0.06, "top")):
             figure.add_annotation(x=at, y=y, text=_write(value), showarrow=False, yanchor=anchor, font={"size": 11})
     figure.update_xaxes(

@@ -41,15 +41,22 @@ def render_canaries(environment: str) -> None:
     """Draw the chosen canary in full."""
     reports = load_canaries(environment)
     if not reports:
+        if "canary" in st.query_params:
+            st.warning(say_gone(st.query_params["canary"], environment), icon=":material/link_off:")
         st.info("There is no canary yet: a flag with the variants blue and green, and steps in its metadata.")
         st.code("quarterdeck flags import canary.json", language=None)
         return
     by_key = {report.flag.key: report for report in reports}
     first = next((report.flag.key for report in reports if report.is_running), reports[0].flag.key)
-    chosen = first
-    if len(reports) > 1:
-        chosen = st.selectbox("Canary", list(by_key), list(by_key).index(first), key="canary", bind="query-params")
-    report = by_key.get(chosen or first, by_key[first])
+    chosen: str | None = first
+    if len(reports) > 1 or "canary" in st.query_params:
+        chosen = ui.choose_named(
+            "Canary", [first, *(key for key in by_key if key != first)], key="canary",
+            say_gone=lambda name: say_gone(name, environment),
+        )  # fmt: skip
+    if chosen is None:
+        return
+    report = by_key[chosen]
     render_verdict(report)
     if report.looks:
         render_comparisons(report.verdict.comparisons)
@@ -57,6 +64,11 @@ def render_canaries(environment: str) -> None:
     render_actions(report)
     ui.render_said(f"canary-{report.flag.key}")
     render_history(report.flag)
+
+
+def say_gone(name: str, environment: str) -> str:
+    """What is said of a canary that an address names and that is not there."""
+    return f"There is no canary {plain(ui.shorten(name, 80))} in {plain(environment)}."
 
 
 def is_news(report: CanaryReport) -> bool:
@@ -74,7 +86,7 @@ def render_verdict(report: CanaryReport) -> None:
     verdict = report.verdict
     look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not CanaryCall.HOLD else UNTRUSTED
     look = STOPPED if report.rollback else look
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    ui.render_badge(look)
     st.markdown(f"**{say_standing(report)}**")
     steps = " → ".join(
         f"**{step.share_pct:g}%**" if step.share_pct == report.share_pct else f"{step.share_pct:g}%"

@@ -56,6 +56,8 @@ def render_experiments(environment: str) -> None:
     """Draw the chosen experiment in full, and the form that starts one."""
     reports = load_experiments(environment)
     if not reports:
+        if "experiment" in st.query_params:
+            st.warning(say_gone(st.query_params["experiment"], environment), icon=":material/link_off:")
         st.info(
             "No experiment was started yet. One compares the variants of a flag on what the log says of their users: "
             "score, faithfulness, cost, latency, feedback."
@@ -66,13 +68,21 @@ def render_experiments(environment: str) -> None:
         )
     else:
         by_name = {report.experiment.design.name: report for report in reports}
-        chosen = next(iter(by_name))
-        if len(reports) > 1:
-            picked = st.selectbox("Experiment", list(by_name), key="experiment", bind="query-params")
-            chosen = picked if picked in by_name else chosen
-        render_report(by_name[chosen])
+        chosen: str | None = next(iter(by_name))
+        if len(reports) > 1 or "experiment" in st.query_params:
+            chosen = ui.choose_named(
+                "Experiment", list(by_name), key="experiment",
+                say_gone=lambda name: say_gone(name, environment),
+            )  # fmt: skip
+        if chosen is not None:
+            render_report(by_name[chosen])
     ui.render_said(_ACTIONS)
     render_start(environment)
+
+
+def say_gone(name: str, environment: str) -> str:
+    """What is said of an experiment that an address names and that is not there."""
+    return f"There is no experiment {plain(ui.shorten(name, 80))} in {plain(environment)}."
 
 
 def say_standing(report: ExperimentReport) -> str:
@@ -115,7 +125,7 @@ def render_verdict(report: ExperimentReport) -> None:
     look = LOOKS[verdict.call]
     if found.state is not ExperimentState.RUNNING:
         look = ui.StatusLook("Decided" if found.winner else "Stopped", "gray", "■")
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    ui.render_badge(look)
     st.markdown(f"**{say_standing(report)}**")
     if found.ended:
         what = f"everybody gets {found.winner}" if found.winner else "no choice was made"
