@@ -205,7 +205,7 @@ def _draw_axes(figure: go.Figure, names: Sequence[str], ends: Mapping[str, Seque
             figure.add_annotation(x=at, y=y, text=_write(value), showarrow=False, yanchor=anchor, font={"size": 11})
     figure.update_xaxes(
         tickvals=list(range(len(names))), ticktext=[_wrap(name) for name in names], range=[-0.4, len(names) - 0.6],
-        showgrid=False, tickangle=0, unifiedhovertitle={"text": "<b>%{x}</b>"},
+        showgrid=False, autotickangles=[0, 90], unifiedhovertitle={"text": "<b>%{x}</b>"},
     )  # fmt: skip
     figure.update_yaxes(
         range=[-0.25, 1.25], tickvals=[0, 1], ticktext=["worst", "best"], showgrid=False, zeroline=False
