@@ -83,11 +83,11 @@ def _draw_table(
     column_config: dict[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The chart's table; return the selection as the chart would."""
-    name, chosen = f"card-{key}-table", []
+    name = f"card-{key}-table"
     st.space("medium")  # for the table's own tool bar, which would cover the buttons of the card
-    if points:
-        event = draw_rows(rows, key=name, column_config=column_config, on_select="rerun", selection_mode="single-row")
-        chosen = [points[place] for place in event["selection"]["rows"] if place < len(points)]
-    else:
+    if not points:
         draw_rows(rows, key=name, column_config=column_config)
+        return {"selection": {"points": []}}
+    event = draw_rows(rows, key=name, column_config=column_config, on_select="rerun", selection_mode="single-row")
+    chosen = [points[place] for place in event["selection"]["rows"] if place < len(points)]
     return {"selection": {"points": chosen}}

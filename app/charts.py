@@ -118,7 +118,7 @@ def _say_day(day: DailyScores, low: float, middle: float, high: float) -> str:
 
 def _draw_reference(figure: go.Figure, days: Sequence[DailyScores], report: DriftReport) -> list[float]:
     """The mean of the reference, and the band of 80% of the questions of its days; return where they lie."""
-    drawn = []
+    drawn: list[float] = []
     counts = add_histograms(day for day in days if report.is_reference(day.day))
     if any(counts):
         drawn = [quantile_of_histogram(counts, share) for share in (0.1, 0.9)]
@@ -199,7 +199,7 @@ def _spread(changes: Sequence[TimelineChange], *, apart: timedelta) -> list[int]
 
 
 def _group_by_day(changes: Iterable[TimelineChange]) -> dict[date, list[TimelineChange]]:
-    by_day = defaultdict(list)
+    by_day: dict[date, list[TimelineChange]] = defaultdict(list)
     for change in changes:
         by_day[change.ts.date()].append(change)
     return by_day

@@ -41,7 +41,7 @@ def place_versions(versions: Sequence[tuple[_Thing, str]], places: int = len(VER
     that are left. With more things than places, places repeat.
     """
     placed: dict[_Thing, int] = {}
-    waiting = []
+    waiting: list[_Thing] = []
     for thing, version in versions:
         found = _LAST_NUMBER.search(version)
         place = (int(found[1]) - 1) % places if found else None

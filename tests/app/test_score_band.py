@@ -1,8 +1,10 @@
 """The daily score band: one box a day, an axis that fits, the change as a range, and a lane of what changed."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 from app import charts
+from core.arms.arms import Metric
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.values import DriftReport, DriftStatus
 from core.log.values import DailyScores
@@ -91,3 +93,13 @@ def test_days_without_a_score_are_left_out() -> None:
     figure = charts.draw_score_band([empty], STABLE)
     assert figure.layout.title.text == "No day of this range has a score"
     assert charts.list_day_rows([empty]) == charts.list_day_points([empty]) == []
+
+
+def test_more_than_three_arms_have_a_panel_each_on_one_scale() -> None:
+    together = charts.draw_arms([], Metric.SCORE, colors=dict.fromkeys("abc", "#0072b2"), title="three")
+    assert {trace.yaxis for trace in together.data} == {None}
+    apart = charts.draw_arms([], Metric.SCORE, colors=dict.fromkeys("abcd", "#0072b2"), title="four")
+    assert [trace.yaxis for trace in apart.data] == ["y", "y2", "y3", "y4"]
+    assert [note.text for note in apart.layout.annotations] == ["a", "b", "c", "d"]
+    domains = [apart.layout[f"xaxis{at}"].domain for at in ("", 2, 3, 4)]
+    assert all(former[1] < later[0] for former, later in pairwise(domains))

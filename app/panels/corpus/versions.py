@@ -66,7 +66,7 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
                 "color": [GREEN if live[v.revision] else ACCENT for v in ordered],
             },
             text=[_label(v, live[v.revision]) if v.revision in labeled else "" for v in ordered],
-            textposition="top center",
+            textposition=["top right", *["top center"] * (len(ordered) - 2), *["top left"] * (len(ordered) > 1)],
             customdata=[[_describe(version)] for version in ordered],
             hovertemplate="%{customdata[0]}<extra></extra>",
             cliponaxis=False,

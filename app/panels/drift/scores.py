@@ -90,7 +90,7 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
         ("reference", QUIET, [d for d in days if report.is_reference(d.day)]),
         ("now", ACCENT, [d for d in days if report.is_recent(d.day)]),
     )
-    drawn = []
+    drawn: list[float] = []
     for name, color, part in periods:
         counts = add_histograms(part)
         shares = [count / (sum(counts) or 1) for count in counts]

@@ -100,7 +100,8 @@ def render_scores(contenders: Sequence[Contender], places: _Places) -> None:
 def draw_scores(contenders: Sequence[Contender], places: _Places) -> go.Figure:
     """How the cases of each run spread; a mean can hide a few that failed altogether."""
     points = "all" if sum(len(each.cases) for each in contenders) <= _MOST_POINTS else False
-    figure, drawn = go.Figure(), []
+    figure = go.Figure()
+    drawn: list[float] = []
     for each in contenders:
         judged, color = _list_cases(each), _color(places, each)
         drawn += [case.faithfulness for case in judged]

@@ -114,7 +114,7 @@ def draw_scores(days: Mapping[str, _Days]) -> None:
 
 def _say_scores(days: Mapping[str, _Days], shown: Sequence[str]) -> str:
     """Which score has the lowest day on its scale, and which day."""
-    lows = []
+    lows: list[tuple[float, str, date, float]] = []
     for name in shown:
         _, least, most = _SCORES[name]
         means = {day: sums.mean for day, sums in days[name].items() if sums.mean is not None}
