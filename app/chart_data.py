@@ -16,18 +16,9 @@ def list_chart_rows(figure: Any) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for trace in figure.data:
-        if trace.type == "parcoords":
-            rows += _list_lines(trace)
-        elif trace.hoverinfo != "skip":
+        if trace.hoverinfo != "skip":
             rows += _list_points(trace, figure.layout)
     return rows
-
-
-def _list_lines(trace: Any) -> Iterator[dict[str, Any]]:
-    """One row a line of parallel coordinates."""
-    columns = {dimension.label: _values(dimension.values) for dimension in trace.dimensions}
-    for at, name in enumerate(_values(trace.ids)):
-        yield {"series": read_label(name), **{label: values[at] for label, values in columns.items()}}
 
 
 def _list_points(trace: Any, layout: Any) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,10 @@
-"""What became of a change: a toast on any page, and beside the control the error, or the audit entry with *Undo*.
+"""What became of a change: a toast, and beside the control the error or the audit entry. Both offer *Undo*.
 
 A change runs in a callback, before the page's script, so it applies to the version that the visitor saw.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import streamlit as st
@@ -23,15 +24,22 @@ _KEY, _TOLD = "feedback", "feedback_told"
 
 @dataclass(frozen=True, slots=True)
 class ChangeOutcome:
-    """How a change ended. `place` names the control that made it; `entry` is the audit entry, 0 for none."""
+    """How a change ended. `place` names the control that made it; `entry` is the audit entry, 0 for none.
+
+    Without `offers_undo`, the toast leaves undoing to the control.
+    """
 
     place: str
     kind: str
     said: str
     entry: int = 0
+    offers_undo: bool = True
 
 
-def record_change(change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None) -> None:
+def record_change(
+    change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None,
+    offers_undo: bool = True,
+) -> None:  # fmt: skip
     """Run one operation from a callback, and keep its outcome for `render_said`.
 
     `place` names the control; `done_at` where success is said instead, if the control is gone then.
@@ -43,6 +51,7 @@ def record_change(change: Callable[[], int], *, effect: str = "", place: str = T
             "success",
             f"Recorded as audit entry {entry}. {effect}".strip(),
             entry,
+            offers_undo,
         )
     except HalfDone as error:
         outcome = ChangeOutcome(place, "error", f"**Only partly done** — {plain_error(error)}")
@@ -57,11 +66,19 @@ def render_toast() -> None:
     """Show the outcome of the last change as a toast, once: wherever on the page it was made, it is on the screen."""
     outcome = st.session_state.pop(_TOLD, None)
     if outcome is not None and outcome.kind == "success":
-        st.toast(f"Saved: entry {outcome.entry}", icon="✅")
+        _render_saved(outcome)
     elif outcome is not None and outcome.kind == "info":
         st.toast(outcome.said, icon="👥")
     elif outcome is not None:
         st.toast(outcome.said, icon="⚠️", duration="long")
+
+
+def _render_saved(outcome: ChangeOutcome) -> None:
+    """The toast of a success. Streamlit's own holds no button: style.css fixes this one, and hides it after a while."""
+    with st.container(border=True, key="saved-toast"):
+        st.markdown(f":green[✓] Saved: entry {outcome.entry}")
+        with suppress(QuarterdeckError):
+            _render_undo(outcome, key="saved")
 
 
 def render_said(place: str = TOP) -> None:
@@ -75,18 +92,18 @@ def render_said(place: str = TOP) -> None:
         st.info(outcome.said)
     else:
         st.success(outcome.said)
-        _render_undo(outcome)
+        _render_undo(outcome, key="undo")
     del st.session_state[_KEY]
 
 
-def _render_undo(outcome: ChangeOutcome) -> None:
+def _render_undo(outcome: ChangeOutcome, *, key: str) -> None:
     """The button that takes the change back, and the link to its entry."""
     with st.container(horizontal=True):
         entry = get_audit_entry(get_store(), outcome.entry)
-        if not explain_irreversible(entry):
+        if outcome.offers_undo and not explain_irreversible(entry):
             newest = find_newest(get_store(), entry)
             st.button(
-                "Undo", key=f"undo-{outcome.entry}", icon=":material/undo:", on_click=undo,
+                "Undo", key=f"{key}-{outcome.entry}", icon=":material/undo:", on_click=undo,
                 args=(outcome.entry, newest, outcome.place), **lock(Action(entry.action), entry.environment),
             )  # fmt: skip
         link_to("audit", f"Open entry {outcome.entry}", entry=str(outcome.entry))

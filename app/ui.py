@@ -14,30 +14,27 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from app import glossary
-from app.chart_data import list_chart_rows
+from app.cards import show_chart as show_chart
+from app.cards import style_chart as style_chart
 from app.connections import find_unconnected, render_connecting
-from app.downloads import offer_file
 from app.feedback import record_change as record_change
 from app.feedback import render_said as render_said
 from app.feedback import render_toast
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
+from app.tables import link_column as link_column
+from app.tables import score_column as score_column
+from app.tables import share_column as share_column
+from app.tables import show_table as show_table
+from app.tables import time_column as time_column
+from app.tables import viewer_zone as viewer_zone
+from app.tables import write_csv as write_csv
 from app.text import plain, plain_error, show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
 from core.errors import QuarterdeckError
 from core.safety.letters import show_text
-from core.safety.spreadsheets import write_row
 from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 
-# Okabe and Ito's palette, distinguishable with every common color blindness, without its yellow and black, which are
-# hard to see in one of the two themes. Gray is only for what others are compared with.
-CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-ACCENT, WARNING, GREEN, _, LIGHT, DANGER = CATEGORIES
-QUIET = "#8a94a6"
-# What topics are drawn in: no color that means a state, a decision or the day of a drop elsewhere.
-TOPIC_COLORS = (ACCENT, GREEN, CATEGORIES[3], LIGHT, "#8468c6")
-VIOLET = TOPIC_COLORS[-1]
-ARM_COLORS = {"blue": ACCENT, "green": GREEN}
 # How long a change of a flag, an index or a token takes to reach everybody: clients and servers poll once a second.
 FLIP_SEEN_WITHIN_S = 2
 FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
@@ -228,7 +225,7 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
     On a page that was just opened the rest follows a moment later, so that the browser paints the sentence first.
     """
     with st.container(horizontal=True, vertical_alignment="top", gap="small", key="verdict"):
-        st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]", width="content")
+        render_badge(look)
         st.markdown(f"#### {sentence}", width="stretch")
     if detail:
         st.caption(detail, help=glossary.explain(sentence, detail))
@@ -244,6 +241,11 @@ def holding(height_px: int) -> Iterator[None]:
         return
     with st.skeleton(height=height_px):
         yield
+
+
+def render_badge(look: StatusLook, *, about: str = "Verdict") -> None:
+    """Draw a status. Screen readers are told what it is about, in bold words that are not drawn (style.css)."""
+    st.markdown(f":{look.color}-badge[**{plain(about)}:** {look.symbol} {look.word}]", width="content")
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
@@ -361,14 +363,6 @@ def format_day(day: date) -> str:
     return f"{day.day} {day:%b}"
 
 
-def viewer_zone() -> str:
-    """Return the name of the browser's time zone, or UTC if it is unknown here."""
-    try:
-        return ZoneInfo(st.context.timezone or "UTC").key
-    except (ValueError, OSError, LookupError):  # whatever a browser may send
-        return "UTC"
-
-
 def format_moment(moment: datetime) -> str:
     """Return a time in the visitor's time zone."""
     local = moment.astimezone(ZoneInfo(viewer_zone()))
@@ -378,101 +372,3 @@ def format_moment(moment: datetime) -> str:
 def format_utc(moment: datetime) -> str:
     """Return a time in UTC, for the hover text of `format_moment`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x unified") -> Any:
-    """Give a Plotly figure the house style; `title` states what it shows. `hover="closest"` is for clouds of points."""
-    figure.update_layout(
-        title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left"},
-        height=height,
-        margin={"l": 8, "r": 8, "t": 44, "b": 64},
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
-        hovermode=hover,
-    )
-    return figure
-
-
-def show_chart(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
-    """Draw a Plotly figure without its tool bar, and a CSV button below it.
-
-    `alt` describes it to people who cannot see it.
-    """
-    event = st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False, "scrollZoom": False}, **options)
-    _offer_csv("Chart as CSV", lambda: write_csv(list_chart_rows(figure)), f"{key}.csv", key=key)
-    return event
-
-
-def show_table(
-    rows: Sequence[dict[str, Any]], *, key: str, file_name: str, column_config: dict[str, Any] | None = None,
-    **options: Any,
-) -> Any:  # fmt: skip
-    """Draw rows as a table with a CSV button below it. Cells are shown as text, never Markdown, empty ones as a dash.
-
-    Times are shown in the visitor's zone and counts with thousands separators, unless `column_config` says otherwise.
-    """
-    import pandas as pd
-
-    rows = [_show_row(row) for row in rows]
-    frame = pd.DataFrame(rows)
-    columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
-    columns |= column_config or {}
-    columns |= {name: told for name in frame.columns if (told := _explain_column(str(name), columns))}
-    event = st.dataframe(
-        frame, hide_index=True, key=key, column_config=columns,
-        **{"placeholder": "—", **options},
-    )  # fmt: skip
-    _offer_csv("Download CSV", lambda: write_csv(rows), file_name, key=key)
-    return event
-
-
-def _show_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row that can be sent to a browser: lone surrogates in its texts are replaced."""
-    return {name: show_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
-
-
-def score_column(decimals: int = 2, **options: Any) -> Any:
-    """Return the column type of scores."""
-    return st.column_config.NumberColumn(format=f"%.{decimals}f", **options)
-
-
-def link_column(label: str) -> Any:
-    """Return the column type of addresses on the web."""
-    return st.column_config.LinkColumn(display_text=label, validate="^https?://")
-
-
-def share_column(**options: Any) -> Any:
-    """Return the column type of shares of 0..1, in percent."""
-    return st.column_config.NumberColumn(format="percent", **options)
-
-
-def time_column() -> Any:
-    """Return the column type of times: in the visitor's zone, which the header's help names."""
-    zone = viewer_zone()
-    said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
-    return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
-
-
-def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
-    """The column type for times or counts; None for any other."""
-    kinds = {type(row[name]) for row in rows if row.get(name) is not None}
-    if kinds == {datetime}:
-        return time_column()
-    return st.column_config.NumberColumn(format="localized") if kinds == {int} else None
-
-
-def _explain_column(name: str, columns: Mapping[str, Any]) -> Any:
-    """The column type with what its name means, for terms of the glossary that nothing explains yet; else None."""
-    chosen, meaning = columns.get(name, {}), glossary.define(name)
-    return {**chosen, "help": meaning} if meaning and isinstance(chosen, dict) and not chosen.get("help") else None
-
-
-def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:
-    """The button below a chart or a table; the file is built on click."""
-    offer_file(label, lambda _roles: write(), file_name, "text/csv", key=f"{key}-csv")
-
-
-def write_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Return rows as CSV. Lines end in CR LF, so that cells with either character are quoted."""
-    import pandas as pd
-
-    return pd.DataFrame([write_row(_show_row(row)) for row in rows]).to_csv(index=False, lineterminator="\r\n")

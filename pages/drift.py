@@ -11,7 +11,6 @@ from app.panels.drift.scores import (
     render_distributions,
     render_figures,
     render_segments,
-    render_table,
 )
 from app.resources import list_environments, list_new, list_services, load_drift, today_of
 from app.text import plain
@@ -50,7 +49,6 @@ def render(frame: ui.Frame) -> None:
     render_causes(told)
     render_distributions(found)
     render_segments(found, told.segments)
-    render_table(found, frame)
     if found.report.status in (DriftStatus.DRIFTING, DriftStatus.WATCH):
         render_acceptance(frame)
     render_alerts(frame)

@@ -27,7 +27,11 @@ _NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
 def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
     """What the visitor looks at, and the rule that decides; it is stated in the verdict."""
     left, middle, right = st.columns(3)
-    experiment = left.selectbox("MLflow experiment", load_experiment_names(), key="experiment", bind="query-params")
+    with left:
+        experiment = ui.choose_named(
+            "MLflow experiment", load_experiment_names(), key="experiment",
+            say_gone=lambda name: f"There is no MLflow experiment {plain(ui.shorten(name, 80))} with runs.",
+        )  # fmt: skip
     chosen = middle.selectbox("Decide by", [str(rule) for rule in WinnerRule], key="rule", bind="query-params")
     rule = WinnerRule(chosen or WinnerRule.FAITHFULNESS_PER_COST)
     if rule is not WinnerRule.FAITHFULNESS_UNDER_CEILING:
@@ -128,6 +132,8 @@ def render_own(cases: Any, evaluate: Any, frame: ui.Frame) -> None:
 def render(frame: ui.Frame) -> None:
     """The page, once MLflow could be read."""
     experiment, rule, ceiling = choose_experiment_and_rule()
+    if not experiment and "experiment" in st.query_params:
+        return
     found = load_comparison(experiment, rule, ceiling, read_chosen(), wants_shared())
     if not found.contenders:
         none = (

@@ -1,6 +1,6 @@
 """Rule: the experiment in which a rollout in steps ends: what is kept of it in the schedule, and its design then."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any

@@ -32,11 +32,9 @@ def test_names_and_labels_are_read_as_people_typed_them() -> None:
     assert row == {"series": "new", "x": 0.3, "y": "1 · a <b> & c", "label": "swap; by ada"}
 
 
-def test_boxes_and_parallel_coordinates_hold_all_their_values() -> None:
+def test_boxes_hold_all_their_values() -> None:
     figure = go.Figure(go.Box(y=[1.0, 0.5], name="qa-v3", text=["why", "how"]))
     assert [(row["series"], row["y"], row["label"]) for row in list_chart_rows(figure)] == [
         ("qa-v3", 1.0, "why"),
         ("qa-v3", 0.5, "how"),
     ]
-    lines = go.Parcoords(ids=["v1", "v2"], dimensions=[{"label": "cost", "values": [1, 2]}])
-    assert list_chart_rows(go.Figure(lines)) == [{"series": "v1", "cost": 1}, {"series": "v2", "cost": 2}]

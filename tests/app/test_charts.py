@@ -1,4 +1,4 @@
-"""Every chart of every page: a title that states what it shows, its data as CSV, and distinguishable colors."""
+"""Every chart of every page is a card: a title that states what it shows, its table and CSV, and known colors."""
 
 import json
 import re
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import ui
+from app.colors import CATEGORIES, QUIET, VERSION_COLORS
 from tests.conftest import Demo
-from tests.pages.opening import open_page
+from tests.pages.opening import open_page, text_of
 
-OKABE_ITO = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
+KNOWN = {*CATEGORIES, *VERSION_COLORS, QUIET}
 CHARTS = {
     ("overview", ""): 1,
     ("drift", ""): 2,
@@ -46,15 +46,21 @@ def test_every_chart_says_what_it_shows_and_offers_its_data(page: str, tab: str,
     assert not app.exception
     charts = app.get("plotly_chart")
     assert len(charts) == CHARTS[page, tab]
-    offered = [button.proto.id for button in app.get("download_button") if button.proto.label == "Chart as CSV"]
-    assert len(offered) == len(charts)
+    titles = [each.value.removeprefix("##### ") for each in app.markdown if each.value.startswith("##### ")]
     for chart in charts:
-        spec = json.loads(chart.proto.spec)
-        assert len(spec["layout"]["title"]["text"].split()) >= 3
-        assert chart.proto.alt
-        assert list_colors(spec) <= OKABE_ITO | {ui.QUIET}
+        title = next(each for each in titles if chart.proto.alt.endswith(f": {text_of(each)}"))
+        assert len(title.split()) >= 5
+        assert any(button.label == f"Table **of: {title}**" for button in app.button)
+        assert any(button.proto.label == f"CSV **of: {title}**" for button in app.get("download_button"))
+        assert list_colors(json.loads(chart.proto.spec)) <= KNOWN
 
 
-def test_the_hues_of_charts_are_those_that_color_blind_people_tell_apart() -> None:
-    assert set(ui.CATEGORIES) | set(ui.ARM_COLORS.values()) <= OKABE_ITO
-    assert len(set(ui.CATEGORIES)) == len(ui.CATEGORIES)
+def test_a_chart_is_shown_as_a_table_whose_rows_lead_on(as_demo: Demo) -> None:
+    app = open_page("drift")
+    next(button for button in app.button if button.label.startswith("Table **of: The median score")).click().run()
+    assert len(app.get("plotly_chart")) == 1
+    table = next(each.value for each in app.dataframe if "what changed" in each.value)
+    assert {"day", "questions", "median", "10% score below", "90% score below"} <= set(table)
+    assert any("new_prompt_v3" in said for said in table["what changed"])
+    next(button for button in app.button if button.label.startswith("Chart **of: The median score")).click().run()
+    assert len(app.get("plotly_chart")) == 2

@@ -83,16 +83,6 @@ def test_an_error_of_a_form_far_down_is_beside_its_button_and_on_the_screen(tab:
     assert abs(there["y"] - here["y"]) < 200
 
 
-def test_a_day_tells_its_date_and_how_many_questions_it_had(tab: Visit) -> None:
-    page = tab.open("drift")
-    page.wait_for_selector(".js-plotly-plot")
-    hover = page.evaluate(
-        "document.querySelector('.js-plotly-plot').data.find(each => each.name === 'median').customdata[0]"
-    )
-    assert " questions<br>median 0." in hover
-    assert ", 80% between 0." in hover
-
-
 def test_a_dead_link_says_so_and_shows_nothing_else(tab: Visit) -> None:
     page = tab.open("rollouts?flag=gone")
     expect(page.get_by_text("There is no flag gone in production", exact=False)).to_be_visible(timeout=PATIENCE_MS)

@@ -2,10 +2,14 @@
 
 import pytest
 
+from core.audit.acts import Act
 from core.audit.sentences import say_entry
+from core.flags.operations import create_flag
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import flip, stored_flag
-from tests.pages.opening import ask, open_page, verdict
+from tests.pages.opening import ask, click_table, open_page, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -29,3 +33,13 @@ def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
     app.button[0].click().run()
     assert not app.exception
     assert stored_flag(demo_url, "use_hyde") == before
+
+
+def test_a_click_on_a_row_opens_its_entry(empty_url: str, store: Store) -> None:
+    entries = [create_flag(store, key, boolean_flag(on=True), Act("ada", "for a test")) for key in ("one", "two")]
+    app = open_page("audit")
+    assert app.selectbox(key="entry").value == entries[1]
+    for cell in ({"rows": [1], "columns": [], "cells": []}, {"rows": [], "columns": [], "cells": [(1, "who")]}):
+        click_table(app, cell)
+        assert app.selectbox(key="entry").value == entries[0]
+        assert app.query_params["entry"] == str(entries[0])

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import ui
+from app.colors import DANGER, WARNING
 from core.audit.acts import Act
 from core.audit.permissions import Roles
 from core.audit.trail import list_audit
@@ -241,9 +241,10 @@ def test_a_topic_has_one_color_which_is_no_color_of_a_state(empty_url: str, stor
     charts = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
     bars, dots = charts
     colors = dict(zip(bars["data"][0]["y"], bars["data"][0]["marker"]["color"], strict=True))
-    assert bars["layout"]["title"]["text"].startswith("Topics by what indexing them would bring")
+    assert any(text_of(each.value).endswith("of the gain of indexing") for each in app.markdown)
+    assert bars["data"][0]["text"] == [f"{gain:.1f}" for gain in bars["data"][0]["x"]]  # what they are sorted by
     assert bars["layout"]["xaxis"]["title"]["text"] == "gain"
-    assert not {ui.WARNING, ui.DANGER} & set(colors.values())
+    assert not {WARNING, DANGER} & set(colors.values())
     for trace in dots["data"]:
         named = [color for label, color in colors.items() if label.startswith(trace["name"].rstrip("…")[:20])]
         assert not named or trace["marker"]["color"] in named

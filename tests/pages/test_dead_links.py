@@ -7,6 +7,7 @@ from core.flags.operations import create_flag, remove_flag
 from core.flags.store import get_flag
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.store import Store
+from tests.conftest import Demo
 from tests.pages.opening import assert_shown_as_text, open_page, shown_text, text_of
 from tests.pages.test_coverage import WORDS, ask_in_vain
 
@@ -78,3 +79,22 @@ def test_a_topic_is_linked_by_its_id_and_one_that_never_was_is_said(empty_url: s
     assert "State: open" not in shown_text(app)
     app.selectbox(key="topic").select(topic).run()
     assert app.query_params["topic"] == topic
+
+
+@pytest.mark.parametrize(
+    ("page", "filters", "said"),
+    [
+        ("rollouts", {"tab": "Canaries", "canary": "gone"}, "There is no canary gone in production."),
+        ("rollouts", {"tab": "Experiments", "experiment": "gone"}, "There is no experiment gone in production."),
+        ("prompts", {"experiment": "gone"}, "There is no MLflow experiment gone with runs."),
+        ("corpus", {"tab": "Documents", "document": "x.md"}, "No question of the last 30 days found a document x.md."),
+    ],
+)  # fmt: skip
+@pytest.mark.deep
+def test_a_link_to_what_is_gone_says_so_and_shows_nothing_in_its_place(
+    page: str, filters: dict[str, str], said: str, as_demo: Demo
+) -> None:
+    app = open_page(page, **filters)
+    assert said in [text_of(each.value) for each in app.warning]
+    assert not app.get("plotly_chart")
+    assert not [button for button in app.button if "Roll back" in button.label]

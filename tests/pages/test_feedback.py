@@ -30,12 +30,25 @@ def test_the_kill_switch_says_beside_itself_what_it_did_and_takes_it_back(empty_
     assert [text_of(each.value) for each in app.success] == [
         f"Recorded as audit entry {entry.entry_id}. use_hyde is off in production. Services see it within 2 seconds."
     ]
-    assert [each.value for each in app.toast] == [f"Saved: entry {entry.entry_id}"]
+    assert f":green[✓] Saved: entry {entry.entry_id}" in [each.value for each in app.markdown]
+    assert [button.label for button in app.button].count("Undo") == 1  # a kill is undone beside its switch, not twice
     app = press(app, "Undo")
     newest = list_audit(store, limit=1)[0]
     assert (newest.action, newest.after["state"]) == ("flag.update", "ENABLED")
     assert newest.reason == f"undo of entry {entry.entry_id} on the page"
     assert not app.error
+
+
+def test_a_saved_change_is_a_toast_with_undo(empty_url: str, store: Store) -> None:
+    create_flag(store, "use_hyde", boolean_flag(on=True), BY)
+    app = open_page("rollouts", flag="use_hyde")
+    app.text_input(key="delete-reason-use_hyde").set_value("not needed")
+    app.text_input(key="delete-name-use_hyde").set_value("use_hyde")
+    app = press(app, "Delete flag")
+    entry = list_audit(store, limit=1)[0]
+    app = app.button(key=f"saved-{entry.entry_id}").click().run()
+    assert list_audit(store, limit=1)[0].action == "flag.create"
+    assert "is undone" in text_of(app.success[0].value)
 
 
 def test_an_error_is_said_below_its_form_and_as_a_toast(empty_url: str, store: Store) -> None:

@@ -1,10 +1,8 @@
 """The rollouts page: its sentence, the kill switch, flags made and deleted, and plans."""
 
-import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -15,7 +13,7 @@ from core.flags.store import get_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import edit, flip, last_changes, stored_flag
-from tests.pages.opening import ask, only_error, open_page, shown_text, text_of, verdict
+from tests.pages.opening import ask, click_table, only_error, open_page, shown_text, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -59,14 +57,6 @@ def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> N
 
 def press(app: AppTest, label: str) -> AppTest:
     return next(button for button in app.button if button.label == label).click().run()
-
-
-def click_table(app: AppTest, selection: dict[str, Any]) -> AppTest:
-    """What the browser sends when a row of the list is clicked; AppTest has no method for it."""
-    states = app._tree.get_widget_states()
-    clicked = states.widgets.add(id=app.dataframe[0].proto.id)
-    clicked.string_value = json.dumps({"selection": selection})
-    return app._run(states)
 
 
 def open_new(app: AppTest) -> AppTest:

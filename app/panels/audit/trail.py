@@ -1,6 +1,6 @@
 """The audit trail: the filter, the newest matching entries, and all of them as files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -18,6 +18,7 @@ from core.audit.trail import AuditEntry, AuditFilter, hide_labels, list_audit, l
 from quarterdeck.clock import to_ms
 
 SHOWN = 1_000
+_TABLE = "audit-table"
 
 
 def render_filter() -> AuditFilter:
@@ -38,7 +39,9 @@ def render_filter() -> AuditFilter:
 
 
 def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
-    """The newest matching entries, and all of them as files."""
+    """The newest matching entries, and all of them as files. A click in a row opens its entry."""
+    ids = tuple(entry.entry_id for entry in entries)
+    mark_chosen(ids)
     st.dataframe(
         [
             {
@@ -47,7 +50,7 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
             }
             for e in entries
         ],
-        hide_index=True, key="audit-table",
+        hide_index=True, key=_TABLE, on_select=lambda: select_row(ids), selection_mode=("single-row", "single-cell"),
         column_config={"when": ui.time_column()},
     )  # fmt: skip
     if count > len(entries):
@@ -60,6 +63,21 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
             offer_file(
                 f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime, key=f"audit-{kind}"
             )
+
+
+def mark_chosen(ids: Sequence[int]) -> None:
+    """Mark the row of the entry that is shown in full, however it was chosen."""
+    chosen = st.query_params.get("entry", str(ids[0]))
+    rows = [at for at, entry_id in enumerate(ids) if str(entry_id) == chosen]
+    st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+
+
+def select_row(ids: Sequence[int]) -> None:
+    """Open the entry whose row was clicked; a second click on it changes nothing."""
+    selection = st.session_state[_TABLE]["selection"]
+    rows = [*(row for row, _ in selection["cells"]), *selection["rows"]]
+    if rows and rows[0] < len(ids):
+        st.query_params["entry"] = str(ids[rows[0]])
 
 
 def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[Roles], str]:

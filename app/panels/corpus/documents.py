@@ -55,6 +55,9 @@ def render_documents(scope: Scope, today: date) -> None:
     row = row or next((each for each in report.rows if each.document == named), None)
     if row:
         _render_document(row, scope, today, days)
+    elif named:
+        gone = plain(ui.shorten(show_unseen(named), 80))
+        st.warning(f"No question of the last {days} days found a document {gone}.", icon=":material/link_off:")
 
 
 def _say(report: DocumentReport, days: int) -> str:

@@ -9,6 +9,8 @@ import streamlit as st
 
 from app import ui
 from app.background import start_command
+from app.cards import fit_axis
+from app.colors import ACCENT, QUIET
 from app.panels.corpus.resources import load_log_check, load_search_check
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
@@ -126,7 +128,15 @@ def render_details(found: Prediction) -> None:
         f"{found.removed_chunks:,} passages are removed."
     )
     if found.topics:
-        ui.show_chart(draw_topics(found), key="corpus-prediction", alt="Score of each topic, live and predicted")
+        ui.show_chart(
+            draw_topics(found), key="corpus-prediction", alt="Score of each topic, live and predicted",
+            rows=[
+                {"topic": topic.label, "asked": topic.count, "live score": topic.live_score,
+                 "predicted score": topic.predicted_score}
+                for topic in sorted(found.topics, key=lambda topic: -topic.count)[:_MOST_TOPICS]
+            ],
+            column_config=dict.fromkeys(("live score", "predicted score"), ui.score_column()),
+        )  # fmt: skip
     ui.show_table(
         [
             {"topic": topic.label, "asked": topic.count, "live score": round(topic.live_score, 3),
@@ -172,24 +182,34 @@ def draw_topics(found: Prediction) -> go.Figure:
     for name, topic in zip(names, topics, strict=True):
         figure.add_scatter(
             x=[topic.live_score, topic.predicted_score], y=[name, name], mode="lines", showlegend=False,
-            line={"color": ui.QUIET, "width": 3}, hoverinfo="skip",
+            line={"color": QUIET, "width": 3}, hoverinfo="skip",
         )  # fmt: skip
     for label, scores, symbol, color in (
-        ("live", [topic.live_score for topic in topics], "circle-open", ui.WARNING),
-        ("predicted", [topic.predicted_score for topic in topics], "circle", ui.ACCENT),
+        ("live", [topic.live_score for topic in topics], "circle-open", QUIET),
+        ("predicted", [topic.predicted_score for topic in topics], "circle", ACCENT),
     ):
         figure.add_scatter(
             x=scores, y=names, mode="markers", name=label, hovertemplate="%{x:.2f}",
             marker={"symbol": symbol, "size": 11, "color": color, "line": {"width": 2, "color": color}},
         )  # fmt: skip
     figure.add_vline(
-        found.threshold, line_dash="dot", line_color=ui.QUIET, annotation_text="low below", annotation_position="top"
+        found.threshold, line_dash="dot", line_color=QUIET, annotation_text="low below", annotation_position="top"
     )
-    figure.update_xaxes(title="mean top-1 similarity", range=[0, 1], tickformat=".1f")
-    height = 130 + 30 * len(topics)
-    return ui.style_chart(
-        figure, title="Topics of low-scoring queries, live and predicted", height=height, hover="closest"
-    )
+    ends = [score for topic in topics for score in (topic.live_score, topic.predicted_score)]
+    scale = fit_axis([*ends, found.threshold], least=0.0, most=1.0, span=0.2)
+    figure.update_xaxes(title="mean top-1 similarity", range=scale, tickformat=".2f")
+    return ui.style_chart(figure, title=say_lifts(found), height=130 + 30 * len(topics), hover="closest")
+
+
+def say_lifts(found: Prediction) -> str:
+    """How many topics would be raised over the line of low ones, or at all; the chart has the most asked on top."""
+    topics, name = sorted(found.topics, key=lambda topic: -topic.count)[:_MOST_TOPICS], ui.chart_text(found.target, 40)
+    over = sum(topic.live_score < found.threshold <= topic.predicted_score for topic in topics)
+    which = f"the {len(topics)} topics asked most" if len(topics) > 1 else "the one topic"
+    if over:
+        return f"{name} would raise {over} of {which} to {found.threshold:.2f} and more, where low ends"
+    raised = sum(topic.predicted_score > topic.live_score + 0.005 for topic in topics)
+    return f"{name} would raise the score of {raised} of {which}, none of them over {found.threshold:.2f}"
 
 
 def render_lifting(found: Prediction) -> None:

@@ -6,6 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
+from app.cards import fit_axis
+from app.colors import ACCENT, GREEN
 from core.corpus.corpus import WORKSPACE
 from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index
@@ -16,7 +18,13 @@ _MOST_LABELS = 12
 def render_versions(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
     """Draw every version on a timeline and in a table, with author and message."""
     live = {version.revision: list_live(version, indexes, aliases) for version in versions}
-    ui.show_chart(draw_versions(versions, live), key="corpus-versions", alt="Files in the corpus by version over time")
+    ui.show_chart(
+        draw_versions(versions, live), key="corpus-versions", alt="Files in the corpus by version over time",
+        rows=[
+            {"version": v.name, "committed": v.committed, "files": v.files, "live as": ", ".join(live[v.revision])}
+            for v in versions
+        ],
+    )  # fmt: skip
     ui.show_table(
         [
             {"version": v.name, "live as": ", ".join(live[v.revision]), "committed": v.committed, "author": v.author,
@@ -51,14 +59,14 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
             x=[version.committed for version in ordered],
             y=[version.files for version in ordered],
             mode="lines+markers+text",
-            line={"shape": "hv", "color": ui.ACCENT},
+            line={"shape": "hv", "color": ACCENT},
             marker={
                 "symbol": ["diamond" if live[v.revision] else "circle" for v in ordered],
                 "size": [14 if live[v.revision] else 8 for v in ordered],
-                "color": [ui.ARM_COLORS["green"] if live[v.revision] else ui.ACCENT for v in ordered],
+                "color": [GREEN if live[v.revision] else ACCENT for v in ordered],
             },
             text=[_label(v, live[v.revision]) if v.revision in labeled else "" for v in ordered],
-            textposition="top center",
+            textposition=["top right", *["top center"] * (len(ordered) - 2), *["top left"] * (len(ordered) > 1)],
             customdata=[[_describe(version)] for version in ordered],
             hovertemplate="%{customdata[0]}<extra></extra>",
             cliponaxis=False,
@@ -66,8 +74,26 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
     )
     span = ordered[-1].committed - ordered[0].committed
     figure.update_xaxes(range=[ordered[0].committed - span / 12, ordered[-1].committed + span / 12] if span else None)
-    figure.update_yaxes(title="files", range=[0, 1.25 * max(version.files or 0 for version in versions) + 1])
-    return ui.style_chart(figure, title="Files in the corpus by version", height=260, hover="closest")
+    counts = [version.files for version in versions if version.files is not None] or [0]
+    figure.update_yaxes(title="files", range=fit_axis([*counts, 1.04 * max(counts)], least=0.0), tickformat=",d")
+    return ui.style_chart(figure, title=say_growth(ordered), height=260, hover="closest")
+
+
+def say_growth(ordered: Sequence[Version]) -> str:
+    """How many files the newest version has, and how many more than the one before."""
+    newest, former = ordered[-1], ordered[-2] if len(ordered) > 1 else None
+    name = ui.chart_text(newest.name, 40)
+    if newest.files is None:
+        return f"The number of files of {name} is not known"
+    said = f"{name} has {newest.files:,} file{'s' * (newest.files != 1)}"
+    if former is None or former.files is None:
+        return said
+    change, older = newest.files - former.files, ui.chart_text(former.name, 40)
+    return (
+        f"{said}, {abs(change):,} {'more' if change > 0 else 'fewer'} than {older}"
+        if change
+        else (f"{said}, as many as {older}")
+    )
 
 
 def choose_revision(

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
+from app.colors import QUIET, SYMBOLS, TOPIC_COLORS
 from app.panels.coverage.board import Board, keep_topic
 from core.coverage.report import Coverage, MapPoint
 from core.coverage.topics import Topic
@@ -23,6 +24,8 @@ def render_charts(board: Board, points: Sequence[MapPoint] | None) -> None:
     with places[0]:
         event = ui.show_chart(
             draw_topics(coverage, colors), key="coverage-bars", alt="Topics by the gain of indexing them",
+            rows=list_topic_rows(coverage), points=[{"customdata": [each.topic_id]} for each in list_drawn(coverage)],
+            column_config={"share of all": ui.share_column(), "mean score": ui.score_column()},
             on_select="rerun", selection_mode="points",
         )  # fmt: skip
         follow_click(event, "coverage_bar")
@@ -30,7 +33,8 @@ def render_charts(board: Board, points: Sequence[MapPoint] | None) -> None:
         return
     with places[1]:
         event = ui.show_chart(
-            draw_map(coverage, points, colors), key="coverage-map", alt="Map of queries by meaning", on_select="rerun",
+            draw_map(coverage, points, colors), key="coverage-map", alt="Map of queries by meaning",
+            rows=list_point_rows(coverage, points), column_config={"mean score": ui.score_column()}, on_select="rerun",
             selection_mode="points",
         )  # fmt: skip
         follow_click(event, "coverage_point")
@@ -46,27 +50,29 @@ def color_topics(board: Board) -> dict[str, str]:
     """
     first = {each.topic_id: each.known.first_seen for each in (*board.topics, *board.elsewhere) if each.known}
     by_age = sorted(first, key=lambda topic_id: (first[topic_id], topic_id))
-    shown = board.coverage.topics.ranked()[: len(ui.TOPIC_COLORS)]
+    shown = board.coverage.topics.ranked()[: len(TOPIC_COLORS)]
     colors: dict[str, str] = {}
     for topic in sorted(shown, key=lambda topic: (topic.topic_id not in first, topic.topic_id)):
         at = by_age.index(topic.topic_id) if topic.topic_id in first else 0
-        order = [ui.TOPIC_COLORS[(at + step) % len(ui.TOPIC_COLORS)] for step in range(len(ui.TOPIC_COLORS))]
+        order = [TOPIC_COLORS[(at + step) % len(TOPIC_COLORS)] for step in range(len(TOPIC_COLORS))]
         colors[topic.topic_id] = next(color for color in order if color not in colors.values())
     return colors
 
 
 def draw_topics(coverage: Coverage, colors: Mapping[str, str]) -> go.Figure:
     """The first topics by gain, the most worth indexing on top."""
-    ranked = coverage.topics.ranked()
-    topics = ranked[:_MOST_DRAWN]
+    topics = list_drawn(coverage)
     names = _name_all(topics, 40)
     figure = go.Figure(
         go.Bar(
             x=[topic.gain for topic in topics],
+            text=[f"{topic.gain:.1f}" for topic in topics],
+            textposition="outside",
+            cliponaxis=False,
             y=[names[topic.topic_id] for topic in topics],
             orientation="h",
             name="gain",
-            marker_color=[colors.get(topic.topic_id, ui.QUIET) for topic in topics],
+            marker_color=[colors.get(topic.topic_id, QUIET) for topic in topics],
             customdata=[
                 [
                     topic.topic_id,
@@ -82,10 +88,54 @@ def draw_topics(coverage: Coverage, colors: Mapping[str, str]) -> go.Figure:
         )
     )
     figure.update_yaxes(categoryorder="array", categoryarray=[names[topic.topic_id] for topic in reversed(topics)])
-    figure.update_xaxes(title="gain", rangemode="tozero")
+    figure.update_xaxes(title="gain", range=[0, 1.15 * max((topic.gain for topic in topics), default=0.0) or 1.0])
     height = max(240, 110 + 34 * len(topics))
-    first = f": the first {len(topics)} of {len(ranked)}" if len(ranked) > len(topics) else ""
-    return ui.style_chart(figure, title=f"Topics by what indexing them would bring{first}", height=height)
+    return ui.style_chart(figure, title=say_gains(coverage), height=height, hover="closest")
+
+
+def list_drawn(coverage: Coverage) -> Sequence[Topic]:
+    """The topics that have a bar: the first by gain."""
+    return coverage.topics.ranked()[:_MOST_DRAWN]
+
+
+def say_gains(coverage: Coverage) -> str:
+    """Which topic would bring the most, and how much of all."""
+    ranked = coverage.topics.ranked()
+    whole = sum(topic.gain for topic in ranked)
+    if not whole:
+        return "Indexing would bring nothing to any topic"
+    rest = f"; the first {_MOST_DRAWN} of {len(ranked)} are drawn" if len(ranked) > _MOST_DRAWN else ""
+    first = ui.chart_text(ranked[0].label, 40)
+    return f"“{first}” holds {ui.format_share(ranked[0].gain / whole)} of the gain of indexing{rest}"
+
+
+def list_topic_rows(coverage: Coverage) -> list[dict[str, object]]:
+    """The bars as a table."""
+    return [
+        {
+            "topic": topic.label,
+            "gain": round(topic.gain, 1),
+            "questions": topic.count,
+            "share of all": topic.count / max(1, coverage.scored_count),
+            "mean score": topic.mean_score,
+            "trend": str(topic.trend),
+        }
+        for topic in list_drawn(coverage)
+    ]
+
+
+def list_point_rows(coverage: Coverage, points: Sequence[MapPoint]) -> list[dict[str, object]]:
+    """The points of the map as a table, the most asked first. Places on the map mean nothing by themselves."""
+    names = {topic.cluster_id: topic.label for topic in coverage.topics.ranked()}
+    return [
+        {
+            "question": ui.shorten(point.query.text, 400),
+            "topic": names.get(point.cluster_id, _UNNAMED[_NOWHERE]),
+            "asked": point.query.count,
+            "mean score": point.query.mean_score,
+        }
+        for point in sorted(points, key=lambda point: -point.query.count)
+    ]
 
 
 def draw_map(coverage: Coverage, points: Sequence[MapPoint], colors: Mapping[str, str]) -> go.Figure:
@@ -98,14 +148,17 @@ def draw_map(coverage: Coverage, points: Sequence[MapPoint], colors: Mapping[str
     for point in points:
         groups[point.cluster_id if point.cluster_id in groups else _OTHERS].append(point)
     figure = go.Figure()
-    for cluster_id, own in groups.items():
+    for at, (cluster_id, own) in enumerate(groups.items()):
         if own:
             figure.add_scattergl(
                 x=[point.x for point in own],
                 y=[point.y for point in own],
                 mode="markers",
                 name=names[ids[cluster_id]] if cluster_id in ids else _UNNAMED[cluster_id],
-                marker={"color": colors.get(ids.get(cluster_id, ""), ui.QUIET), "size": 7, "opacity": 0.75},
+                marker={
+                    "color": colors.get(ids.get(cluster_id, ""), QUIET), "size": 7, "opacity": 0.75,
+                    "symbol": SYMBOLS[at % len(SYMBOLS)] if cluster_id in ids else "circle-open",
+                },
                 customdata=[
                     [ids.get(point.cluster_id, ""), ui.chart_text(point.query.text, 90), point.query.count,
                      point.query.mean_score]
@@ -117,7 +170,15 @@ def draw_map(coverage: Coverage, points: Sequence[MapPoint], colors: Mapping[str
             )  # fmt: skip
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    return ui.style_chart(figure, title="Low-scoring queries: near means similar", height=380, hover="closest")
+    return ui.style_chart(figure, title=say_map(coverage, points), height=380, hover="closest")
+
+
+def say_map(coverage: Coverage, points: Sequence[MapPoint]) -> str:
+    """How many of the different low questions the topics hold."""
+    ids = {topic.cluster_id for topic in coverage.topics.ranked()}
+    inside = sum(point.cluster_id in ids for point in points)
+    groups = f"{len(ids)} topics" if len(ids) != 1 else "1 topic"
+    return f"{groups} hold{'s' * (len(ids) == 1)} {inside:,} of the {len(points):,} different low questions"
 
 
 def follow_click(event: Any, name: str) -> None:

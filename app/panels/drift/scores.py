@@ -7,13 +7,15 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, ui
-from app.panels.shared.questions import link_to_segment, render_day_links, render_drop_link
+from app.cards import fit_axis
+from app.colors import ACCENT, QUIET
+from app.panels.shared.questions import link_to_segment, open_clicked, render_drop_link
 from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport
 from core.drift.wording import say_fall
-from core.log.histograms import add_histograms
+from core.log.histograms import add_histograms, count_below, quantile_of_histogram
 from core.log.values import DailyScores
 from core.wording.scores import decimals_of, say_change
 
@@ -53,18 +55,19 @@ def _say_reference(report: DriftReport) -> str | None:
 
 
 def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> None:
-    """The daily scores with the reference and markers of changes."""
-    figure = charts.draw_score_band(
-        list_shown(found, frame), found.report, history=found.days,
-        title="Daily retrieval score: median and 10–90% band; in gray the 10–90% band of the reference",
-    )  # fmt: skip
+    """The daily scores with the reference and the changes, as a chart or a table."""
+    days = list_shown(found, frame)
+    figure = charts.draw_score_band(days, found.report, history=found.days)
     first = frame.today - timedelta(days=frame.days - 1)
     charts.mark_changes(figure, told.changes, first=first, last=frame.today)
+    columns = dict.fromkeys(("median", "10% score below", "90% score below"), ui.score_column())
     event = ui.show_chart(
         figure, key="drift-days", alt="Daily retrieval scores with the reference level and what changed",
+        rows=charts.list_day_rows(days, told.changes), points=charts.list_day_points(days),
+        column_config=columns | {"mean score": ui.score_column(3, help=MEAN_HELP)},
         on_select="rerun", selection_mode="points",
     )  # fmt: skip
-    render_day_links(event)
+    open_clicked(event)
     render_drop_link(found.report)
     for problem in told.problems:
         st.caption(f"Not on the chart: {plain(problem)}")
@@ -77,13 +80,6 @@ def render_distributions(found: DriftOverview) -> None:
         ui.show_chart(figure, key="drift-shapes", alt="Scores now and in the reference")
 
 
-def render_table(found: DriftOverview, frame: ui.Frame) -> None:
-    """The scores day by day, as a table and CSV."""
-    rows = [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in list_shown(found, frame)]
-    columns = {"mean score": ui.score_column(3, help=MEAN_HELP)}
-    ui.show_table(rows, key="drift-table", file_name="daily-scores.csv", column_config=columns)
-
-
 def list_shown(found: DriftOverview, frame: ui.Frame) -> list[DailyScores]:
     """The days of the range that the visitor chose."""
     return [day for day in found.days if (frame.today - day.day).days < frame.days]
@@ -93,18 +89,35 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
     """Shares of queries by score: the reference and now."""
     figure = go.Figure()
     periods = (
-        ("reference", ui.QUIET, [d for d in days if report.is_reference(d.day)]),
-        ("now", ui.ACCENT, [d for d in days if report.is_recent(d.day)]),
+        ("reference", QUIET, [d for d in days if report.is_reference(d.day)]),
+        ("now", ACCENT, [d for d in days if report.is_recent(d.day)]),
     )
+    drawn: list[float] = []
     for name, color, part in periods:
         counts = add_histograms(part)
-        total = sum(counts) or 1
+        shares = [count / (sum(counts) or 1) for count in counts]
         centers = [(at + 0.5) / len(counts) for at in range(len(counts))]
-        figure.add_bar(x=centers, y=[count / total for count in counts], name=name, marker_color=color, opacity=0.65)
-    figure.update_layout(barmode="overlay", bargap=0.05)
-    figure.update_xaxes(title="top-1 similarity", range=[0, 1])
-    figure.update_yaxes(title="share of queries", tickformat=".0%")
-    return ui.style_chart(figure, title="Distribution of scores: reference and now")
+        drawn += [center for center, share in zip(centers, shares, strict=True) if share]
+        if color is QUIET:
+            figure.add_bar(x=centers, y=shares, name=name, marker_color=color, opacity=0.65)
+        else:
+            line = {"shape": "hvh", "color": color, "width": 2}
+            figure.add_scatter(x=centers, y=shares, name=name, mode="lines", line=line)
+    figure.update_traces(hovertemplate="%{y:.1%} of the questions")
+    figure.update_layout(bargap=0.05)
+    figure.update_xaxes(title="top-1 similarity", hoverformat=".2f", range=fit_axis(drawn or [0, 1], least=0, most=1))
+    figure.update_yaxes(title="share of questions", tickformat=".0%")
+    return ui.style_chart(figure, title=say_low(periods[0][2], periods[1][2]))
+
+
+def say_low(reference: Sequence[DailyScores], now: Sequence[DailyScores]) -> str:
+    """How many questions lie below the score that one in ten of the reference did not reach."""
+    then, here = add_histograms(reference), add_histograms(now)
+    if not any(then) or not any(here):
+        return "The scores of the reference and of now, by how often they came"
+    limit = quantile_of_histogram(then, 0.1)
+    share = count_below(here, limit) / sum(here)
+    return f"{ui.format_share(share)} of the questions score under {limit:.2f} now; 10% did in the reference"
 
 
 def render_segments(found: DriftOverview, sentence: str) -> None:

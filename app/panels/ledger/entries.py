@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app import ui
+from app.colors import ACCENT, QUIET
 from app.panels.ledger.resources import load_ledger
 from app.resources import get_store
 from app.text import plain
@@ -48,16 +49,16 @@ def draw_comparison(entries: Sequence[LedgerEntry]) -> Any:
     both = [entry for entry in entries if entry.predicted and entry.measured]
     names = [f"{entry.at:%d %b %H:%M} {ui.chart_text(entry.target)}, {entry.metric}" for entry in both]
     figure = go.Figure()
-    for name, symbol, values in (
-        ("predicted", "diamond-open", [(p.value, p.low, p.high) for e in both if (p := e.predicted)]),
-        ("measured", "circle", [(m.size, m.low, m.high) for e in both if (m := e.measured)]),
+    for name, symbol, color, values in (
+        ("predicted", "diamond-open", QUIET, [(p.value, p.low, p.high) for e in both if (p := e.predicted)]),
+        ("measured", "circle", ACCENT, [(m.size, m.low, m.high) for e in both if (m := e.measured)]),
     ):  # fmt: skip
         figure.add_scatter(
             x=[value for value, _, _ in values],
             y=names,
             mode="markers",
             name=name,
-            marker={"symbol": symbol, "size": 10},
+            marker={"symbol": symbol, "size": 10, "color": color},
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -65,10 +66,10 @@ def draw_comparison(entries: Sequence[LedgerEntry]) -> Any:
                 "arrayminus": [value - low for value, low, _ in values],
             },
         )
-    return ui.style_chart(
-        figure, title="Predicted and measured effects, with intervals", height=120 + 40 * len(both),
-        hover="closest",
-    )  # fmt: skip
+    held = sum(entry.status is EntryStatus.AS_PREDICTED for entry in both)
+    changes = f"{len(both)} predicted changes" if len(both) != 1 else "the one predicted change"
+    title = f"{held} of {changes} did what was predicted"
+    return ui.style_chart(figure, title=title, height=120 + 40 * len(both), hover="closest")
 
 
 def render_comparison(entries: Sequence[LedgerEntry]) -> None:
@@ -77,7 +78,13 @@ def render_comparison(entries: Sequence[LedgerEntry]) -> None:
     if both:
         shown = both[:_MOST_DRAWN]
         alt = f"Predicted and measured effects of {len(shown)} changes, each with its interval"
-        ui.show_chart(draw_comparison(shown), key="ledger-comparison", alt=alt)
+        rows = [
+            {"when": entry.at, "change": entry.target, "metric": entry.metric.replace("_", " "),
+             "predicted": describe_effect(entry.predicted), "measured": describe_effect(entry.measured),
+             "verdict": _SYMBOLS[entry.status]}
+            for entry in shown
+        ]  # fmt: skip
+        ui.show_chart(draw_comparison(shown), key="ledger-comparison", alt=alt, rows=rows)
 
 
 def render_prediction(frame: ui.Frame) -> None:

@@ -8,7 +8,7 @@ from app import charts, ui
 from app.connections import is_new
 from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
-from app.panels.shared.questions import render_day_links
+from app.panels.shared.questions import open_clicked
 from app.resources import load_drift
 from app.text import plain
 from app.visitor import may_read_questions
@@ -26,13 +26,14 @@ def render_timeline(frame: ui.Frame) -> None:
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:
-        figure = charts.draw_score_band(shown, found.report, title="Daily retrieval score, and what changed")
+        figure = charts.draw_score_band(shown, found.report, history=found.days)
         charts.mark_changes(figure, told.changes, first=first, last=frame.today)
         event = ui.show_chart(
             figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change",
+            rows=charts.list_day_rows(shown, told.changes), points=charts.list_day_points(shown),
             on_select="rerun", selection_mode="points",
         )  # fmt: skip
-        render_day_links(event)
+        open_clicked(event)
     for problem in told.problems:
         if any(problem.startswith(name) and is_new(page) for name, page in _OPTIONAL.items()):
             continue  # it was never connected, which its card says

@@ -3,25 +3,21 @@
 import math
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
 from app.panels.prompts.resources import load_wording
-from app.panels.prompts.runs import label, scale
+from app.panels.prompts.run_charts import place_runs, render_parallel, render_pareto, render_scores
 from app.text import plain
 from app.visitor import may_read_questions
 from core.audit.permissions import EVERYWHERE
 from core.corpus.worddiff import compare_words
 from core.prompts.contests import Contender, PromptComparison
-from core.prompts.decisions import Point, pareto_front
 from core.prompts.pairs import CasePair, Side, count_sides, pair_cases
 from core.tracking.cases import CaseResult
 from core.tracking.runs import list_differing_params
 from core.wording.counts import count_of
 
-METRICS = ("faithfulness_mean", "faithfulness_min", "relevancy_mean", "refusal_accuracy", "cost_usd_mean")
-_MOST_POINTS = 3_000  # cases above which single points would hide the boxes and slow the browser down
 _SHOWN = {"all": None, "A won": Side.FIRST, "B won": Side.SECOND, "equal": Side.TIE}
 
 
@@ -34,16 +30,17 @@ def render_comparison(found: PromptComparison) -> None:
         return
     if len(found.drawn) < len(found.contenders):
         st.caption(f"All {len(found.contenders)} versions are judged; {len(found.drawn)} of them are drawn.")
+    places = place_runs(found.drawn)
     left, right = st.columns(2)
     with left:
-        ui.show_chart(draw_pareto(evaluated), key="prompts-pareto", alt="Faithfulness against cost for each run")
+        render_pareto(evaluated, places)
     with right:
-        ui.show_chart(draw_parallel(evaluated), key="prompts-parallel", alt="Parallel coordinates of the runs' metrics")
-    render_scores(found)
+        render_scores(found.drawn, places)
     st.caption(
-        "Open circles: another run is at least as good in both, and better in one. Each run has the same color in all "
-        "charts; drag along an axis of the second to filter. Boxes show quartiles and the mean (dashed)."
+        "Open marks: another run is at least as good in both, and better in one. Each run has the same color and mark "
+        "in all charts. Boxes show quartiles and the mean (dashed)."
     )
+    render_parallel(found.drawn, places)
     render_params(evaluated)
     if len(found.contenders) > 1:
         render_pair(found)
@@ -51,89 +48,12 @@ def render_comparison(found: PromptComparison) -> None:
 
 def render_without_cost(found: PromptComparison) -> None:
     """Draw what there is to see of runs that report no cost."""
-    render_scores(found)
+    places = place_runs(found.drawn)
+    render_scores(found.drawn, places)
+    render_parallel(found.drawn, places)
     render_params(found.drawn)
     if len(found.judged) > 1:
         render_pair(found)
-
-
-def render_scores(found: PromptComparison) -> None:
-    """Draw the cases of the judged runs among those that are drawn."""
-    if judged := [each for each in found.drawn if each.is_judged]:
-        ui.show_chart(draw_scores(judged), key="prompts-scores", alt="Faithfulness of each case, by run")
-
-
-def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
-    """Faithfulness against cost, with the runs that no other beats on both joined by a line."""
-    points = [Point(each.run.run_id, 1_000 * (each.cost_usd or 0.0), each.faithfulness or 0.0) for each in contenders]
-    front = pareto_front(points)
-    dearest = 1.2 * max(point.cost_usd for point in points) or 1.0
-    lowest = max(0.0, min(point.faithfulness for point in points) - 0.1)
-    figure = go.Figure(
-        go.Scatter(  # from the bottom up to the cheapest and on to the right: whatever lies below is beaten
-            x=[front[0].cost_usd, *(point.cost_usd for point in front), dearest],
-            y=[lowest, *(point.faithfulness for point in front), front[-1].faithfulness],
-            mode="lines", name="frontier",
-            line={"color": ui.QUIET, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
-        )
-    )  # fmt: skip
-    best = {point.run_id for point in front}
-    for at, (each, point) in enumerate(zip(contenders, points, strict=True)):
-        figure.add_scatter(
-            x=[point.cost_usd], y=[point.faithfulness], mode="markers+text", showlegend=False,
-            name=ui.chart_text(each.label, 24), text=[ui.chart_text(each.label, 24)], textposition="top center",
-            marker={"color": _color(at), "size": 12, "symbol": "circle" if point.run_id in best else "circle-open"},
-            hovertemplate="$%{x:.4f} per 1,000 queries, faithfulness %{y:.2f}",
-        )  # fmt: skip
-    figure.update_xaxes(title="mean cost of 1,000 queries, USD", tickprefix="$", range=[0, dearest])
-    figure.update_yaxes(title="mean faithfulness", tickformat=".2f", range=[lowest, 1.08])
-    return ui.style_chart(figure, title="Faithfulness against cost", hover="closest")
-
-
-def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
-    """One line a run across its metrics."""
-    runs = [_figures_of(each) for each in contenders]
-    shown = [name for name in METRICS if all(name in figures for figures in runs)]
-    dimensions = [{"label": label(name), "values": [scale(name) * figures[name] for figures in runs]} for name in shown]
-    top = max(1, len(runs) - 1)
-    figure = go.Figure(
-        go.Parcoords(
-            dimensions=dimensions,
-            ids=[each.label for each in contenders],
-            labelangle=-18,
-            labelfont={"size": 10},
-            line={
-                "color": list(range(len(runs))),
-                "cmin": 0,
-                "cmax": top,
-                "colorscale": [[at / top, _color(at)] for at in range(len(runs))] if len(runs) > 1 else "Blues",
-            },
-        )
-    )
-    ui.style_chart(figure, title="Every metric of each run")
-    return figure.update_layout(margin={"l": 70, "r": 70, "t": 116, "b": 20})
-
-
-def _figures_of(each: Contender) -> dict[str, float]:
-    """The metrics of a run under the deck's own names, whatever it calls its means."""
-    own = {"faithfulness_mean": each.faithfulness, "cost_usd_mean": each.cost_usd}
-    return {**each.run.metrics, **{name: value for name, value in own.items() if value is not None}}
-
-
-def draw_scores(contenders: Sequence[Contender]) -> go.Figure:
-    """How the cases of each run spread; a mean can hide a few that failed altogether."""
-    points = "all" if sum(len(each.cases) for each in contenders) <= _MOST_POINTS else False
-    figure = go.Figure()
-    for at, each in enumerate(contenders):
-        judged = [case for case in each.cases if not case.error]
-        figure.add_box(
-            y=[case.faithfulness for case in judged], name=ui.chart_text(each.label, 24), boxpoints=points, jitter=0.5,
-            pointpos=0, marker={"color": _color(at), "size": 5, "opacity": 0.7}, line={"color": _color(at)},
-            boxmean=True, showlegend=False, text=[ui.chart_text(_name(case), 80) for case in judged],
-            hovertemplate="%{y:.2f}: %{text}<extra></extra>",
-        )  # fmt: skip
-    figure.update_yaxes(title="faithfulness", range=[-0.05, 1.05], tickformat=".1f")
-    return ui.style_chart(figure, title="Faithfulness of each case", height=280, hover="closest")
 
 
 def render_params(contenders: Sequence[Contender]) -> None:
@@ -236,11 +156,6 @@ def render_case(pair: CasePair, first: str, second: str) -> None:
                 st.text(line)
 
 
-def _name(case: CaseResult) -> str:
-    """A case's question; for visitors who may not read questions, which are often users' own, its id."""
-    return case.question if may_read_questions(EVERYWHERE) else case.case_id
-
-
 def _say_answer(case: CaseResult) -> list[str]:
     if case.refused or not case.sentences:
         return [case.answer]
@@ -262,7 +177,3 @@ def _texts(pair: CasePair) -> dict[str, object]:
     return {
         "question": pair.first.question, "answer of A": pair.first.answer, "answer of B": pair.second.answer,
     }  # fmt: skip
-
-
-def _color(at: int) -> str:
-    return ui.CATEGORIES[at % len(ui.CATEGORIES)]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
+from app.panels.questions.quality_charts import draw_cost, draw_latency, draw_scores, draw_tokens
 from app.panels.questions.resources import (
     QUALITY_METRICS,
     load_dimensions,
@@ -41,11 +41,11 @@ def render_quality(frame: ui.Frame) -> None:
     ui.render_verdict(_say(sums, frame.days), _LOOK, detail=_detail(frame))
     left, right = st.columns(2)
     with left:
-        _draw_latency(days.get("latency_ms", {}))
-        _draw_scores(days)
+        draw_latency(days.get("latency_ms", {}))
+        draw_scores(days)
     with right:
-        _draw_cost(days.get("cost_usd", {}), load_service(frame.service).budget_usd)
-        _draw_tokens(days.get("tokens", {}))
+        draw_cost(days.get("cost_usd", {}), load_service(frame.service).budget_usd)
+        draw_tokens(days.get("tokens", {}))
     _render_judged(load_judged(frame.scope, window), frame.days)
     _render_segments(frame, window)
 
@@ -70,87 +70,6 @@ def _detail(frame: ui.Frame) -> str:
     zone = load_service(frame.service).zone
     days = "" if zone == "UTC" else f" Percentiles are those of UTC days, sums those of days in {zone}."
     return f"From the rollups: percentiles are within 5%.{days} Scores of users, judges and reviewers count alike here."
-
-
-def _draw_latency(days: _Days) -> None:
-    if not days:
-        st.caption("No latency was reported.")
-        return
-    figure = go.Figure()
-    for share, color in ((0.5, ui.ACCENT), (0.95, ui.WARNING)):
-        found = {day: sums.quantile(share) for day, sums in days.items()}
-        _add_line(figure, found, f"p{share * 100:.0f}", color, "%{y:,.0f} ms")
-    figure.update_yaxes(title="ms", rangemode="tozero")
-    ui.show_chart(
-        ui.style_chart(figure, title="Latency of answers, by day", height=280), key="quality-latency",
-        alt="The 50th and the 95th percentile of the latency of each day",
-    )  # fmt: skip
-
-
-def _draw_cost(days: _Days, budget_usd: float | None) -> None:
-    if not days:
-        st.caption("No cost was reported.")
-        return
-    figure = go.Figure(
-        go.Bar(
-            x=list(days), y=[sums.total for sums in days.values()], name="cost", marker_color=ui.ACCENT,
-            customdata=[sums.mean for sums in days.values()],
-            hovertemplate="$%{y:.4f}, $%{customdata:.6f} a question",
-        )
-    )  # fmt: skip
-    title = "Cost by day"
-    if budget_usd is not None:
-        over = sum(sums.total > budget_usd for sums in days.values())
-        title += f": over the budget on {over} of {len(days)} days"
-        figure.add_hline(budget_usd, line_dash="dot", line_color=ui.DANGER, annotation_text=f"budget ${budget_usd:g}")
-    figure.update_yaxes(title="USD", rangemode="tozero")
-    ui.show_chart(
-        ui.style_chart(figure, title=title, height=280), key="quality-cost", alt="The cost of each day, and its budget"
-    )
-    if budget_usd is None:
-        st.caption("No budget is set: `quarterdeck services set NAME --budget 5 --reason …`")
-
-
-def _draw_tokens(days: _Days) -> None:
-    if not days:
-        st.caption("No tokens were reported.")
-        return
-    figure = go.Figure()
-    _add_line(figure, {day: sums.mean for day, sums in days.items()}, "tokens", ui.ACCENT, "%{y:,.0f}")
-    figure.update_yaxes(title="tokens a question", rangemode="tozero")
-    ui.show_chart(
-        ui.style_chart(figure, title="Tokens a question, by day", height=280), key="quality-tokens",
-        alt="The mean number of tokens a question of each day",
-    )  # fmt: skip
-
-
-def _draw_scores(days: Mapping[str, _Days]) -> None:
-    """Draw the means of feedback and of the judges' scores; each has its color on every chart."""
-    colors = {"faithfulness": ui.ACCENT, "relevancy": ui.GREEN, "feedback": ui.WARNING}
-    shown = {name: color for name, color in colors.items() if days.get(name)}
-    if not shown:
-        st.caption("No feedback and no judge's score yet.")
-        return
-    figure = go.Figure()
-    for name, color in shown.items():
-        means = {day: sums.mean for day, sums in days[name].items()}
-        counts = [sums.count for sums in days[name].values()]
-        _add_line(figure, means, name, color, "%{y:.2f} of %{customdata:,} answers", counts)
-    figure.update_yaxes(title="mean score")
-    ui.show_chart(
-        ui.style_chart(figure, title="Feedback (-1 to 1) and judges' scores (0 to 1), by day", height=280),
-        key="quality-scores", alt="The daily means of feedback, faithfulness and relevancy",
-    )  # fmt: skip
-
-
-def _add_line(
-    figure: go.Figure, days: Mapping[date, float | None], name: str, color: str, hover: str,
-    counts: Sequence[int] | None = None,
-) -> None:  # fmt: skip
-    figure.add_scatter(
-        x=list(days), y=list(days.values()), name=name, mode="lines+markers", line={"color": color, "width": 2},
-        customdata=counts, hovertemplate=hover,
-    )  # fmt: skip
 
 
 def _render_judged(found: Sequence[JudgedQuality], days: int) -> None:

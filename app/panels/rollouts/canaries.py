@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app import charts, ui
+from app.colors import ARM_COLORS
 from app.panels.rollouts.resources import load_canaries
 from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_store, list_services
@@ -43,16 +44,22 @@ def render_canaries(environment: str) -> None:
     """Draw the chosen canary in full."""
     reports = load_canaries(environment)
     if not reports:
+        if "canary" in st.query_params:
+            st.warning(say_gone(st.query_params["canary"], environment), icon=":material/link_off:")
         st.info("There is no canary yet: a flag with the variants blue and green, and steps in its metadata.")
         st.code("quarterdeck flags import canary.json", language=None)
         return
     by_key = {report.flag.key: report for report in reports}
     first = next((report.flag.key for report in reports if report.is_running), reports[0].flag.key)
-    chosen = first
-    ui.tell_gone("canary", by_key, "canary")
-    if len(reports) > 1:
-        chosen = st.selectbox("Canary", list(by_key), list(by_key).index(first), key="canary", bind="query-params")
-    report = by_key.get(chosen or first, by_key[first])
+    chosen: str | None = first
+    if len(reports) > 1 or "canary" in st.query_params:
+        chosen = ui.choose_named(
+            "Canary", [first, *(key for key in by_key if key != first)], key="canary",
+            say_gone=lambda name: say_gone(name, environment),
+        )  # fmt: skip
+    if chosen is None:
+        return
+    report = by_key[chosen]
     render_verdict(report)
     if report.looks:
         render_comparisons(report.verdict.comparisons, report.verdict.signals)
@@ -60,6 +67,11 @@ def render_canaries(environment: str) -> None:
     render_actions(report)
     ui.render_said(f"canary-{report.flag.key}")
     render_history(report.flag)
+
+
+def say_gone(name: str, environment: str) -> str:
+    """What is said of a canary that an address names and that is not there."""
+    return f"There is no canary {plain(ui.shorten(name, 80))} in {plain(environment)}."
 
 
 def is_news(report: CanaryReport) -> bool:
@@ -77,7 +89,7 @@ def render_verdict(report: CanaryReport) -> None:
     verdict = report.verdict
     look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not CanaryCall.HOLD else UNTRUSTED
     look = STOPPED if report.rollback else look
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    ui.render_badge(look)
     st.markdown(f"**{say_standing(report)}**")
     steps = " → ".join(
         f"**{step.share_pct:g}%**" if step.share_pct == report.share_pct else f"{step.share_pct:g}%"
@@ -157,9 +169,10 @@ def render_charts(report: CanaryReport) -> None:
     metric = logged[names.index(chosen)] if chosen in names else logged[0]
     left, right = st.columns(2)
     with left:
-        figure = charts.draw_arms(
-            report.looks, metric, colors=ui.ARM_COLORS, title=ui.chart_text(f"{metric} of both arms", 80).capitalize()
-        )
+        compared = found[metric]
+        blue, green = (say_value(metric, moments.mean) for moments in (compared.stable, compared.other))
+        title = ui.chart_text(f"{metric} so far: blue {blue}, green {green}", 120).capitalize()
+        figure = charts.draw_arms(report.looks, metric, colors=ARM_COLORS, title=title)
         ui.show_chart(figure, key="canaries-arms", alt=f"{plain(str(metric))} of blue and green over time")
     with right:
         is_signal = metric in {each.metric for each in report.verdict.signals}
@@ -168,11 +181,12 @@ def render_charts(report: CanaryReport) -> None:
         if not traced:
             st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
             return
+        ends = (traced[-1].least, traced[-1].most)
         figure = charts.draw_interval(
             [each.at for each in traced], [each.harm for each in traced],
             ([each.least for each in traced], [each.most for each in traced]), metric,
-            limits={"allowed": found[metric].margin}, color=ui.ARM_COLORS[CANARY],
-            title="How much worse green is (below 0: better)",
+            limits={"allowed": compared.margin}, color=ARM_COLORS[CANARY],
+            title=f"Green is between {' and '.join(_say_harm(compared, end) for end in ends)}",
         )  # fmt: skip
         ui.show_chart(
             figure, key="canaries-interval", alt=f"How much worse green is in {plain(str(metric))}, with its interval"

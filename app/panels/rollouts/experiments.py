@@ -6,7 +6,8 @@ from functools import partial
 
 import streamlit as st
 
-from app import charts, ui
+from app import ui
+from app.panels.rollouts.experiment_charts import render_charts, say_gain
 from app.panels.rollouts.layers import choose_place, choose_reported, preview_start, render_layers, say_terms
 from app.panels.rollouts.metrics import list_others, render_metrics, say_unit
 from app.panels.rollouts.resources import load_experiments
@@ -22,7 +23,7 @@ from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
 from core.flags.schedule import parse_duration
 from core.flags.store import Flag, list_flags
-from core.rollouts.experiment import ExperimentCall, Lift, trace_lift
+from core.rollouts.experiment import ExperimentCall, Lift
 from core.rollouts.experiment_design import (
     Design,
     Direction,
@@ -52,13 +53,14 @@ LOOKS = {
 }
 AS_USUAL = "the metric's own"
 _ACTIONS, _START = "experiment-actions", "experiment-start"  # where outcomes are said
-_SETTLED = 0.2  # share of the looks that are not drawn, because the interval is still too wide
 
 
 def render_experiments(environment: str) -> None:
     """Draw the chosen experiment in full, and the form that starts one."""
     reports = load_experiments(environment)
     if not reports:
+        if "experiment" in st.query_params:
+            st.warning(say_gone(st.query_params["experiment"], environment), icon=":material/link_off:")
         st.info(
             "No experiment was started yet. One compares the variants of a flag on what the log says of their users: "
             "score, faithfulness, cost, latency, feedback."
@@ -69,16 +71,23 @@ def render_experiments(environment: str) -> None:
         )
     else:
         by_name = {report.experiment.design.name: report for report in reports}
-        chosen = next(iter(by_name))
-        ui.tell_gone("experiment", by_name, "experiment")
-        if len(reports) > 1:
-            picked = st.selectbox("Experiment", list(by_name), key="experiment", bind="query-params")
-            chosen = picked if picked in by_name else chosen
-        render_report(by_name[chosen])
+        chosen: str | None = next(iter(by_name))
+        if len(reports) > 1 or "experiment" in st.query_params:
+            chosen = ui.choose_named(
+                "Experiment", list(by_name), key="experiment",
+                say_gone=lambda name: say_gone(name, environment),
+            )  # fmt: skip
+        if chosen is not None:
+            render_report(by_name[chosen])
     ui.render_said(_ACTIONS)
     render_start(environment)
     render_metrics(environment)
     render_layers(environment)
+
+
+def say_gone(name: str, environment: str) -> str:
+    """What is said of an experiment that an address names and that is not there."""
+    return f"There is no experiment {plain(ui.shorten(name, 80))} in {plain(environment)}."
 
 
 def say_standing(report: ExperimentReport) -> str:
@@ -121,7 +130,7 @@ def render_verdict(report: ExperimentReport) -> None:
     look = LOOKS[verdict.call]
     if found.state is not ExperimentState.RUNNING:
         look = ui.StatusLook("Decided" if found.winner else "Stopped", "gray", "■")
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    ui.render_badge(look)
     st.markdown(f"**{say_standing(report)}**")
     if found.ended:
         what = f"everybody gets {found.winner}" if found.winner else "no choice was made"
@@ -157,55 +166,6 @@ def say_design(report: ExperimentReport) -> str:
 def say_limit(metric: ComparedMetric, amount: float) -> str:
     """An effect or a guardrail as it was entered: for latency, cost and the like, a share of the control's mean."""
     return f"{amount:.0%}" if is_relative(metric) else say_amount(metric, amount)
-
-
-def render_charts(report: ExperimentReport) -> None:
-    """The confidence sequence of the lift, and all arms over time."""
-    design = report.experiment.design
-    treatment = design.treatments[0]
-    if len(design.treatments) > 1:
-        treatment = st.segmented_control(
-            "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
-            label_visibility="collapsed", format_func=plain,
-        ) or treatment  # fmt: skip
-    colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
-    left, right = st.columns(2)
-    with left:
-        render_lift(report, treatment, color=colors[treatment])
-    with right:
-        title = ui.chart_text(f"{design.metric} of each arm", 80).capitalize()
-        figure = charts.draw_arms(report.looks, design.metric, colors=colors, title=title)
-        ui.show_chart(figure, key="experiments-arms", alt=f"{plain(str(design.metric))} of every arm over time")
-
-
-def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None:
-    """The confidence sequence of the metric that decides."""
-    design = report.experiment.design
-    traced = trace_lift(design, report.looks, treatment)
-    lift = next((each for each in report.verdict.lifts if each.arm == treatment and each.metric == design.metric), None)
-    if not traced or lift is None:
-        st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
-        return
-    title = f"{treatment} {say_gain(lift, lift.gain)} than {design.control} in {design.metric}"
-    figure = charts.draw_interval(
-        [each.at for each in traced], [each.gain for each in traced],
-        ([each.least for each in traced], [each.most for each in traced]), design.metric,
-        limits={"wanted": lift.compared.margin}, color=color,
-        title=f"{ui.chart_text(title, 60)} (above 0: better)",
-    )  # fmt: skip
-    settled = traced[int(len(traced) * _SETTLED) :]
-    ends = [end for each in settled for end in (each.least, each.most, lift.compared.margin, 0.0)]
-    room = 0.05 * (max(ends) - min(ends))
-    figure.update_yaxes(range=[min(ends) - room, max(ends) + room])
-    alt = f"By how much {plain(treatment)} is better, with its always-valid interval, over time"
-    ui.show_chart(figure, key="experiments-lift", alt=alt)
-
-
-def say_gain(lift: Lift, gain: float | None) -> str:
-    """How much better an arm is, in the metric's unit."""
-    if gain is None:
-        return "—"
-    return f"{say_amount(lift.metric, gain)} {'better' if gain > 0 else 'worse'}"
 
 
 def render_table(report: ExperimentReport) -> None:

@@ -63,7 +63,8 @@ def kill(flag: Flag, place: str) -> None:
         return entry
 
     cancel()
-    ui.record_change(change, place=place, done_at=f"{place}-undo")  # success is said with Undo, not once
+    # Success is said with Undo for as long as that is offered, not once.
+    ui.record_change(change, place=place, done_at=f"{place}-undo", offers_undo=False)
 
 
 def cancel() -> None:

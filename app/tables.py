@@ -1,0 +1,109 @@
+"""Tables of the pages, the types of their columns, and rows as CSV.
+
+Bold words in the label of a button are read out by screen readers and not drawn (style.css): they tell equal buttons
+apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from app import glossary
+from app.downloads import offer_file
+from app.text import plain
+from core.safety.letters import show_text
+from core.safety.spreadsheets import write_row
+
+
+def viewer_zone() -> str:
+    """Return the name of the browser's time zone, or UTC if it is unknown here."""
+    try:
+        return ZoneInfo(st.context.timezone or "UTC").key
+    except (ValueError, OSError, LookupError):  # whatever a browser may send
+        return "UTC"
+
+
+def show_table(
+    rows: Sequence[dict[str, Any]], *, key: str, file_name: str, column_config: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:  # fmt: skip
+    """Draw rows as a table with a CSV button below it. Cells are shown as text, never Markdown, empty ones as a dash.
+
+    Times are shown in the visitor's zone and counts with thousands separators, unless `column_config` says otherwise.
+    """
+    event = draw_rows(rows, key=key, column_config=column_config, **options)
+    offer_csv(f"Download CSV **{plain(file_name)}**", rows, file_name, key=key)
+    return event
+
+
+def draw_rows(
+    rows: Sequence[dict[str, Any]], *, key: str, column_config: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    """Draw rows as `show_table` does, without the button."""
+    import pandas as pd
+
+    rows = [_show_row(row) for row in rows]
+    frame = pd.DataFrame(rows)
+    columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
+    columns |= column_config or {}
+    columns |= {name: told for name in frame.columns if (told := _explain_column(str(name), columns))}
+    return st.dataframe(
+        frame, hide_index=True, key=key, column_config=columns,
+        **{"placeholder": "—", **options},
+    )  # fmt: skip
+
+
+def offer_csv(label: str, rows: Sequence[dict[str, Any]], file_name: str, *, key: str) -> None:
+    """Draw the button that gives rows as a file, which is built on click."""
+    offer_file(label, lambda _roles: write_csv(rows), file_name, "text/csv", key=f"{key}-csv")
+
+
+def _show_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row that can be sent to a browser: lone surrogates in its texts are replaced."""
+    return {name: show_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+
+
+def score_column(decimals: int = 2, **options: Any) -> Any:
+    """Return the column type of scores."""
+    return st.column_config.NumberColumn(format=f"%.{decimals}f", **options)
+
+
+def link_column(label: str) -> Any:
+    """Return the column type of addresses on the web."""
+    return st.column_config.LinkColumn(display_text=label, validate="^https?://")
+
+
+def share_column(**options: Any) -> Any:
+    """Return the column type of shares of 0..1, in percent."""
+    return st.column_config.NumberColumn(format="percent", **options)
+
+
+def time_column() -> Any:
+    """Return the column type of times: in the visitor's zone, which the header's help names."""
+    zone = viewer_zone()
+    said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
+    return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
+
+
+def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
+    """The column type for times or counts; None for any other."""
+    kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+    if kinds == {datetime}:
+        return time_column()
+    return st.column_config.NumberColumn(format="localized") if kinds == {int} else None
+
+
+def _explain_column(name: str, columns: Mapping[str, Any]) -> Any:
+    """The column type with what its name means, for terms of the glossary that nothing explains yet; else None."""
+    chosen, meaning = columns.get(name, {}), glossary.define(name)
+    return {**chosen, "help": meaning} if meaning and isinstance(chosen, dict) and not chosen.get("help") else None
+
+
+def write_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as CSV. Lines end in CR LF, so that cells with either character are quoted."""
+    import pandas as pd
+
+    return pd.DataFrame([write_row(_show_row(row)) for row in rows]).to_csv(index=False, lineterminator="\r\n")
