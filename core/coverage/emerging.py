@@ -331,7 +331,7 @@ class Watch:
         return best
 
 
-def _gain(sizes: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+def _gain(sizes: NDArray[np.int64], expected: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return by how much the logarithm of the best bet on groups would have grown; 0 where they are not too large."""
     ratio = np.maximum(sizes / expected, 1.0)
     return np.asarray(np.where(sizes > 1, sizes * np.log(ratio) - np.maximum(sizes - expected, 0.0), 0.0))

@@ -100,9 +100,17 @@ def add_days(*parts: Sequence[DailyScores]) -> tuple[DailyScores, ...]:
     return tuple(found[at] for at in sorted(found))
 
 
+def _read_off(
+    shares: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the quantiles at some shares."""
+    cumulated, ordered = _cumulate(values, weights)
+    return np.interp(shares, cumulated, ordered)
+
+
 def _learn(x: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
     shares = np.linspace(0.01, 0.99, _POINTS)
-    quantiles = [np.interp(shares, *_cumulate(values, w)) for values in (x, y)]
+    quantiles = [_read_off(shares, values, w) for values in (x, y)]
     points: list[tuple[float, float]] = []
     for before, after in zip(*(each.tolist() for each in quantiles), strict=True):
         if not points or (before - points[-1][0] > _LEAST_SLOPE and after - points[-1][1] > 0):

@@ -19,6 +19,7 @@ from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckE
 from core.flags.definition import FlagDefinition, set_metadata
 from core.flags.operations import save_definition
 from core.flags.store import Flag, list_flags
+from core.metrics.daily import list_metrics
 from core.prompts.audited import ProductionState, ServingFlag
 from core.rollouts.audited import ExperimentAudit
 from core.rollouts.experiment_design import Design
@@ -30,6 +31,7 @@ from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.definitions import boolean_flag, set_rollout, switch_flag
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from quarterdeck.validation import validate_definition
 
@@ -172,7 +174,7 @@ def _plan_start(store: Store, flag: Flag, wanted: Mapping[str, Any], then: Plann
     check_free_name(store, flag.environment, then.name)
     is_saved = wanted != flag.definition  # by the promotion, before the experiment
     left = replace(flag, definition=dict(wanted), version=flag.version + is_saved)
-    design = then.design(flag.key, left.view)
+    design = then.design(flag.key, left.view, list_metrics(store, Scope(flag.environment, "")))
     return _Start(left, prepare_start(store, left, then.name, reported=then.reported), design)
 
 
