@@ -252,12 +252,13 @@ def experiment_variants(definition: Mapping[str, Any]) -> frozenset[str]:
         return frozenset()
 
 
-def counts_reports_only(definition: Mapping[str, Any]) -> bool:
+def counts_reports_only(definition: Any) -> bool:
     """Return whether a user counts as exposed once a service says so (metadata `exposure: reported`), not when asked.
 
-    For flags that are evaluated earlier than users see what they got, or for users who may never see it.
+    For flags that are evaluated earlier than users see what they got, or for users who may never see it. Never raises:
+    a definition that cannot be read says nothing.
     """
-    metadata = definition.get("metadata")
+    metadata = definition.get("metadata") if isinstance(definition, Mapping) else None
     return isinstance(metadata, Mapping) and metadata.get("exposure") == REPORTED
 
 
