@@ -34,9 +34,8 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/checking", "alerts/delivery", "approved", "causes/outside_changes",
-    "coverage/backlog", "demo/build", "digest/delivery", "doctor", "embedding/vectors", "intake/counts",
-    "intake/deliveries", "intake/importing",
-    "intake/open_traces",
+    "coverage/backlog", "coverage/newcomers", "demo/build", "digest/delivery", "doctor", "embedding/vectors",
+    "intake/counts", "intake/deliveries", "intake/importing", "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
     "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "reviews/judged",
     "store/backfill", "store/backups", "store/transfers",

@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from core.errors import InvalidInput
@@ -51,7 +50,7 @@ class ReplayCandidate:
             name
             for name in (
                 self.index,
-                f"documents {PurePath(self.documents).name}" if self.documents else "",
+                f"documents {_last(self.documents)}" if self.documents else "",
                 f"passages of {self.characters}" if self.characters is not None else "",
                 f"model {name_model(self.model)}" if self.model else "",
                 f"reranker {name_reranker(self.reranker)}" if self.reranker else "",
@@ -109,4 +108,9 @@ def name_model(model: str) -> str:
     >>> name_model("/srv/models/static-256/")
     'static-256'
     """
-    return PurePath(model).name or model
+    return _last(model) or model
+
+
+def _last(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]

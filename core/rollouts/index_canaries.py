@@ -13,6 +13,8 @@ from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.canary_plan import CANARY, SERVICES_FIELD, STABLE, Automation, Plan, read_plan, write_services
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
 from core.flags.operations import check_definition, save_definition
 from core.flags.store import Flag, list_flags
 from core.indexes.builds import find_fresh_probe
@@ -54,8 +56,10 @@ def plan_index_canary(
     flag = _find_flag(store, environment, canary_key(alias))
     if flag and flag.view.green_pct and not explain_pause(store, flag):
         raise Conflict(f"{flag.key} is at {flag.view.green_pct:g}% already; take its next step, or roll it back first")
+    key = canary_key(alias)
     wanted = _define(live, candidate, _plan_metadata(flag, steps, automation, services))
-    check_definition(canary_key(alias), wanted)
+    wanted = hold_out(get_holdout(store, environment), key, wanted)
+    check_definition(key, wanted)
     return PlannedIndexCanary(flag, live, IndexArms(alias, live.index_name, candidate, live.version), wanted)
 
 

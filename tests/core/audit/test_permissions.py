@@ -69,7 +69,8 @@ from core.coverage.shelves import Shelf, ShelvedTopic
 from core.coverage.summaries import summarize_topics
 from core.coverage.topics import Topic, Trend
 from core.deployments import deployments
-from core.drift.operations import accept_level
+from core.drift.operations import accept_level, save_model_map
+from core.drift.scales import ModelMap
 from core.erasure import erase
 from core.errors import Forbidden, InvalidInput
 from core.flags.layer_store import get_holdout, get_layer
@@ -378,6 +379,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "cases.operations.import_cases": (EDITOR, lambda w, by: import_cases(w.store, "new", FILED, by)),
     "cases.operations.mark_golden": (EDITOR, lambda w, by: mark_golden(w.store, "qa", by)),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
+    "drift.operations.save_model_map": (
+        EDITOR, lambda w, by: save_model_map(w.store, ModelMap("one", "two", ((0.1, 0.3), (0.9, 0.8)), 0.01, 50), by)
+    ),
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
     "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
     "erasure.erase": (ADMIN, lambda w, by: erase(w.store, DataSubject(user_id="ada"), by)),
