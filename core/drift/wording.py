@@ -10,7 +10,7 @@ from core.drift.detector import Replay
 from core.drift.quarantine import say_day
 from core.drift.values import DriftReport, DriftStatus
 from core.log.values import DailyScores
-from core.wording.scores import decimals_of, say_size, subtract
+from core.wording.scores import decimals_of, say_limit_of, say_size, subtract
 
 POWER = 0.8  # chance that `smallest_drop` is called within one window
 
@@ -40,7 +40,7 @@ def word_report(
         return replace(report, reason=reason, action="Wait for more queries, then check again.")
     could = ""
     if report.smallest_drop is not None:
-        smallest = say_size(report.smallest_drop)
+        smallest = say_limit_of(report.smallest_drop)
         could = f"A drop of {smallest} would be detected within {window_days} days (power {POWER:.0%})."
     if shift is None:
         reason = f"Retrieval score is unchanged: {_say_means(report)}."

@@ -1,5 +1,7 @@
 """Rule: how scores are rounded: two decimals everywhere, three only where two would hide the difference."""
 
+from math import ceil
+
 
 def say_score(score: float) -> str:
     """Return a score of 0 to 1 with two decimals.
@@ -26,6 +28,16 @@ def say_size(size: float) -> str:
     ('0.11', '0.004')
     """
     return f"{abs(size):.{decimals_of(size)}f}"
+
+
+def say_limit_of(size: float) -> str:
+    """Return the size from which on something holds, rounded up: with less it would be promised too early.
+
+    >>> say_limit_of(0.0215), say_limit_of(0.0042), say_limit_of(0.02)
+    ('0.03', '0.005', '0.02')
+    """
+    decimals = decimals_of(size)
+    return f"{ceil(round(abs(size) * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
 
 
 def say_change(change: float) -> str:

@@ -109,7 +109,7 @@ def test_each_drop_that_is_open_has_its_own_causes(store: Store) -> None:
     assert further.causes.first is not None
     assert further.causes.first.change == index
     assert further.causes.first.confidence > 0.5
-    assert further.sentence.startswith(f"It had fallen before by {-further.drop.fall:.3f} on ")
+    assert further.sentence.startswith(f"It had fallen before by {-further.drop.fall:.2f} on ")
     assert "default changed" in further.sentence
     assert further.drop.fall == pytest.approx(-0.06, abs=0.02)
 

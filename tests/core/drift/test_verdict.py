@@ -13,6 +13,7 @@ from core.drift.scan import degrees_of
 from core.drift.verdict import DriftStatus, as_history, decide_drift, decide_segments
 from core.errors import InvalidInput
 from core.log.values import DailyScores
+from core.wording.scores import say_limit_of
 from quarterdeck.schema import HISTOGRAM_BINS
 
 MONDAY = date(2026, 3, 2)
@@ -107,7 +108,7 @@ def test_the_verdict_of_a_quiet_stream_is_stable_and_says_what_it_could_have_see
     assert report.changed_on is None and report.called_on is None
     assert report.delta_low < 0 < report.delta_high
     assert 0.01 < report.smallest_drop < 0.05
-    assert f"{report.smallest_drop:.3f}" in report.action
+    assert say_limit_of(report.smallest_drop) in report.action
     assert (report.recent_from - report.baseline_until).days == 1
     assert (report.recent_from - report.baseline_from).days == 30
 
