@@ -87,6 +87,7 @@ def test_both_answer_in_json(prompts: Run, store: Store) -> None:
         (("promote", "qa", "v3", "--flag", "a\nb", "--rollout", "20", "--reason", "why"), "control characters"),
         (("promote", "qa", "v3", "--run", "nope", "--reason", "why"), "no run 'nope'"),
         (("promote", "qa", "v3", "--reason", "  "), "reason"),
+        (("rollback", "qa"), "reason"),
         (("rollback", "qa", "--reason", "why"), "nothing to roll back to"),
         (("rollback", "nope", "--reason", "why"), "no promotion of 'nope'"),
     ],
@@ -104,7 +105,7 @@ def test_wrong_input_is_one_line_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("promote", "qa"), ("promote", "qa", "v3"), ("rollback", "qa"), ("promote", "qa", "v3", "--flag", "f",
+    "arguments", [("promote", "qa"), ("promote", "qa", "v3"), ("promote", "qa", "v3", "--flag", "f",
     "--rollout", "101", "--reason", "why")],
 )  # fmt: skip
 def test_a_call_that_lacks_something_shows_the_usage(arguments: tuple[str, ...], prompts: Run, store: Store) -> None:
