@@ -106,3 +106,8 @@ def click_table(app: AppTest, selection: dict[str, Any]) -> AppTest:
     clicked = states.widgets.add(id=app.dataframe[0].proto.id)
     clicked.string_value = json.dumps({"selection": selection})
     return app._run(states)
+
+
+def cards_of(app: AppTest) -> str:
+    """The sentences of the overview's cards, which show on hover."""
+    return text_of(" ".join(each.proto.help for each in app.get("page_link")))

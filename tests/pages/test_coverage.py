@@ -30,6 +30,7 @@ from tests.pages.opening import (
     HOSTILE,
     ask,
     assert_shown_as_text,
+    cards_of,
     forget,
     markdown_of,
     only_error,
@@ -79,8 +80,7 @@ def ask_in_vain(store: Store, words: Sequence[str], scope: Scope = DEFAULT_SCOPE
 def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS[:1])
     assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all queries together.")
-    overview = text_of(" ".join(markdown_of(open_page("overview"))))
-    assert "1 topic scores low in the last 7 days" in overview
+    assert "1 topic scores low in the last 7 days" in cards_of(open_page("overview"))
 
 
 def test_typical_questions_link_to_their_newest_trace(empty_url: str, store: Store) -> None:

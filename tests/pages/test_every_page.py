@@ -14,7 +14,16 @@ from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.opening import HOSTILE, assert_shown_as_text, markdown_of, only_error, open_page, text_of, verdict
+from tests.pages.opening import (
+    HOSTILE,
+    assert_shown_as_text,
+    cards_of,
+    markdown_of,
+    only_error,
+    open_page,
+    text_of,
+    verdict,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -90,7 +99,7 @@ def test_other_areas_stay_readable_without_the_store(
         (tmp_path / "deck.db").write_bytes(content)
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", f"sqlite:///{tmp_path / 'deck.db'}")
     app = open_page(page)
-    shown = text_of(" ".join(m.value for m in app.markdown))
+    shown = text_of(" ".join(m.value for m in app.markdown)) + cards_of(app)
     assert not app.exception
     assert str(tmp_path / "deck.db") in shown + text_of(" ".join(error.value for error in app.error))
     assert ("v2 is in production" if page == "overview" else "the newest is v2") in shown
