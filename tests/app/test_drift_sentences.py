@@ -105,6 +105,7 @@ def check_all(found: DriftOverview, told: WhatChanged) -> None:
         )
 
 
+@pytest.mark.deep
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), shape=st.sampled_from(SHAPES), ago=st.integers(0, 12))
 def test_every_sentence_about_drift_adds_up(seed: int, shape: str, ago: int) -> None:
@@ -121,6 +122,7 @@ def test_every_sentence_about_drift_adds_up(seed: int, shape: str, ago: int) -> 
         assert [each.called_on for each in episodes] == sorted(each.called_on for each in episodes)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean_streamlit")
 @pytest.mark.parametrize(("seed", "shape"), [(1, "drop"), (2, "rise"), (3, "two drops"), (4, "long dip"), (5, "noise")])

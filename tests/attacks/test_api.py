@@ -53,6 +53,7 @@ def count_entries(attacked: Target) -> int:
         return count_audit(store)
 
 
+@pytest.mark.deep
 def test_no_spelling_of_an_environment_or_a_service_opens_another_one(attacked: Target) -> None:
     before = count_entries(attacked)
     for name in (

@@ -65,6 +65,7 @@ def deliver(
     return httpx.post(f"{target.address}{HOOK}", content=body, headers=headers, timeout=60)
 
 
+@pytest.mark.deep
 def test_a_delivery_without_the_secret_stores_nothing_and_no_token_stands_in_for_it(attacked: Target) -> None:
     body, before = json.dumps(RELEASE).encode(), look(attacked)
     sha1 = f"sha1={hmac.new(SECRET.encode(), body, 'sha1').hexdigest()}"

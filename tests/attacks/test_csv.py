@@ -69,6 +69,7 @@ def test_the_assignments_of_topics_hold_no_formula(tmp_path: Path) -> None:
     assert {row["'=n"] for row in rows} == {"-1"}
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.browser
 def test_what_a_page_offers_holds_no_formula(tmp_path: Path, chromium: Browser) -> None:

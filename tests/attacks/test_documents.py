@@ -39,6 +39,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "MOST_SECONDS", 2)
 
 
+@pytest.mark.deep
 def test_a_document_without_end_is_a_problem_with_its_name_and_the_others_are_read(tmp_path: Path) -> None:
     for name, content in {**ENDLESS, "a.md": b"# A\n\nText.\n", "z.rst": b"Z\n=\n\nText.\n"}.items():
         (tmp_path / name).write_bytes(content)

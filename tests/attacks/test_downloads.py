@@ -61,6 +61,7 @@ def is_refused(page: Page) -> bool:
     return False
 
 
+@pytest.mark.deep
 @pytest.mark.browser
 def test_a_page_that_stands_open_fetches_nothing_after_the_role_is_gone_or_the_visitor_signed_out(
     signed: tuple[str, Store, Path], chromium: Browser

@@ -45,6 +45,7 @@ def logging_target(request: pytest.FixtureRequest, target: Target, json_target: 
     return target if request.param == "text" else json_target
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", HALVES)
 def test_half_a_letter_in_a_row_is_a_bad_request(target: Target, kind: str) -> None:
     for body in (HALVES[kind], b"[" + HALVES[kind] + b"]", b'{"retrievals": [' + HALVES[kind] + b"]}"):
@@ -91,6 +92,7 @@ def test_half_a_letter_in_a_trace_is_a_bad_request(target: Target, body: bytes) 
     assert (answer.status_code, list(answer.json())) == (400, ["message"])
 
 
+@pytest.mark.deep
 def test_no_token_and_no_cookie_reaches_the_log(logging_target: Target) -> None:
     secret = logging_target.tokens["ingest"]
     for body in (*HALVES.values(), b"{", b"\xff\xfe"):

@@ -138,6 +138,7 @@ def test_a_number_that_no_step_has_does_not_break_the_job(tmp_path: Path) -> Non
     assert job and job.step is None
 
 
+@pytest.mark.deep
 def test_what_the_deck_writes_is_for_its_user_alone_and_doctor_warns_of_what_is_not(tmp_path: Path) -> None:
     home, environ = tmp_path / "home", {"QUARTERDECK_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
 

@@ -46,6 +46,7 @@ def is_cut(connection: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.deep
 def test_a_token_that_asks_too_often_waits_and_others_do_not(strict: Target) -> None:
     answers = [strict.post("/v1/retrievals", ROW) for _ in range(60)]
     statuses = [answer.status_code for answer in answers]
@@ -56,6 +57,7 @@ def test_a_token_that_asks_too_often_waits_and_others_do_not(strict: Target) -> 
     assert strict.post("/v1/retrievals", ROW, scope="admin").status_code == 201
 
 
+@pytest.mark.deep
 def test_a_request_without_an_end_of_its_headers_is_cut(strict: Target) -> None:
     with ExitStack() as stack:
         halves = [
@@ -103,6 +105,7 @@ def test_an_address_that_asks_too_often_waits(strict: Target) -> None:
     assert statuses[-1] == 429
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("sent", [b"", b'{"query": "what is'], ids=["nothing", "half a body"])
 def test_a_body_that_does_not_come_is_cut(sent: bytes, store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)

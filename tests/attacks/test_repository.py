@@ -368,6 +368,7 @@ def test_a_huge_dvc_file_is_not_read(repo: DvcRepo) -> None:
     assert len(corpus.list_files("v1")) == 2
 
 
+@pytest.mark.deep
 @pytest.mark.browser
 def test_pages_show_a_hostile_repository_and_no_file_of_the_server(
     repo: DvcRepo, outside: Path, tmp_path: Path, chromium: Browser

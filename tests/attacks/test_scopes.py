@@ -228,6 +228,7 @@ def test_what_was_refused_is_counted_where_it_came_from(attacked: Attacked) -> N
     assert (attacked.count("staging", "scope"), attacked.count("production", "scope")) == (before[0] + 1, before[1])
 
 
+@pytest.mark.deep
 def test_evaluations_of_staging_expose_nobody_in_production(attacked: Attacked) -> None:
     before = attacked.look()
     for at in range(20):

@@ -26,6 +26,7 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
+@pytest.mark.deep
 def test_from_a_drop_to_its_questions_to_a_session_to_two_answers_marked_bad(visit: Visit, server: Server) -> None:
     page = visit.open("drift")
     page.get_by_role("link", name="See the low questions since").click()

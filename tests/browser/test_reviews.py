@@ -36,6 +36,7 @@ def press(visit: Visit, key: str, then: str) -> None:
     visit.wait()
 
 
+@pytest.mark.deep
 def test_a_queue_is_labeled_without_a_mouse(visit: Visit, server: Server) -> None:
     names = begin(server)
     page = visit.open("questions?show=Review")

@@ -99,6 +99,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     return opened
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_prompts_are_those_of_the_newest_experiment_with_evaluated_runs_whatever_its_name(tracking: Tracking) -> None:
     assert find_experiment(tracking) == "support bot"

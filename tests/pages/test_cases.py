@@ -81,6 +81,7 @@ def test_a_wrong_case_and_a_missing_reason_change_nothing(filled: Store) -> None
     assert get_set(filled, "qa").version == 1
 
 
+@pytest.mark.deep
 def test_a_set_becomes_the_golden_one_and_a_former_version_comes_back(filled: Store) -> None:
     import_cases(filled, "qa", get_set(filled, "qa").plain[:5], ME)
     app = press(open_page("prompts"), "case-golden-qa")

@@ -36,6 +36,7 @@ def test_corpus_of_a_repository_that_tracks_nothing_says_how_to_track_it(
     assert "dvc add" in app.code[0].value
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", ["missing", "no repository", "broken"])
 def test_corpus_says_in_one_line_that_the_repository_cannot_be_read(
     kind: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,6 +54,7 @@ def test_corpus_says_in_one_line_that_the_repository_cannot_be_read(
     assert "score fell by 0." in text_of(" ".join(m.value for m in overview.markdown))
 
 
+@pytest.mark.deep
 def test_hostile_file_names_and_messages_are_shown_as_text(
     empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_typical_questions_link_to_their_newest_trace(empty_url: str, store: Sto
     assert list(table["trace"]) == ["https://traces.example/a%20b%3Cc%3E"]
 
 
+@pytest.mark.deep
 def test_who_may_not_read_questions_sees_counts_only(
     empty_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

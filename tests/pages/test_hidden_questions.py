@@ -65,6 +65,7 @@ def asked(demo_url: str) -> list[str]:
     return sorted(texts | {"how do I boil an egg"} | {json.loads(case)["question"] for case in cases if case.strip()})
 
 
+@pytest.mark.deep
 def test_no_page_holds_a_question_for_a_role_that_may_not_read_them(
     as_demo: Demo, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

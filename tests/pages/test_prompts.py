@@ -30,6 +30,7 @@ def test_prompts_without_an_experiment_says_which_command_logs_one(
     assert app.code[0].value == "quarterdeck demo"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("uri", "named"),
     [

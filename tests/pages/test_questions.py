@@ -62,6 +62,7 @@ def test_a_topic_of_the_coverage_page_opens_its_questions(as_demo: Demo) -> None
     assert "no topic" in line
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "wrong", [{"day": "yesterday"}, {"state": "lost"}, {"attribute": "tenant"}, {"topic": HOSTILE}]
 )

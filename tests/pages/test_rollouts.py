@@ -83,6 +83,7 @@ def test_the_question_of_the_kill_switch_can_be_declined_and_its_reason_is_kept(
     assert ask(demo_url, query) == [("wrong answers",)]
 
 
+@pytest.mark.deep
 def test_a_kill_can_be_undone_for_half_a_minute_whatever_else_the_visitor_does(
     demo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def test_another_select_has_another_version() -> None:
     assert KNOWN.get(VIEWS_VERSION) == digest, "raise VIEWS_VERSION and note the digest here"
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.parametrize(("version", "counted"), [("", 1), (str(VIEWS_VERSION), 0), ("1000", 0)])
 def test_views_of_an_earlier_release_are_replaced_alone(version: str, counted: int, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_a_wrong_call_is_one_line(arguments: tuple[str, ...], said: str, cases: 
     assert said in only_line(cases(*arguments), 2)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_questions_are_added_as_drafts_and_repeats_are_named(cases: Run, lab: Store) -> None:
     now = datetime.now(UTC)

@@ -172,6 +172,7 @@ def test_a_server_that_has_not_read_a_change_reads_it_before_it_answers_who_hear
         assert slow.ask(params={"flagConfigEtag": heard}).json() != before
 
 
+@pytest.mark.deep
 def test_a_stream_needs_its_ticket_once_there_are_tokens_and_ends_with_the_token(served):
     with listening(served) as open_to_all:
         secret, _ = issue_token(served.store, "web", [TokenScope.EVALUATE], ME)

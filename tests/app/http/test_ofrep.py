@@ -125,6 +125,7 @@ def test_a_wrong_request_is_400_with_a_code_and_the_fields_name(served, body, co
     assert all_.json()["errorDetails"] == one.json()["errorDetails"]
 
 
+@pytest.mark.deep
 def test_a_flag_that_cannot_be_evaluated_is_400_and_takes_no_other_down(served):
     with served.store.begin() as connection:
         connection.execute(text("UPDATE flags SET definition = 'no json' WHERE key = 'half'"))

@@ -97,6 +97,7 @@ def between(first: datetime, last: datetime) -> list[Retrieval]:
     return [row for row in ROWS if first <= row.ts < last]
 
 
+@pytest.mark.deep
 def test_each_look_is_what_a_loop_over_the_rows_finds(log: RetrievalLog) -> None:
     append_retrievals(log, ROWS)
     looks = ArmHistories(log).read(WATCHED, until=END)
@@ -119,6 +120,7 @@ def test_looking_again_later_gives_what_a_first_look_would(log: RetrievalLog) ->
     assert_alike(again.read(WATCHED, until=END), ArmHistories(log).read(WATCHED, until=END))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("busy_rows", [0, 200_000])
 def test_looking_while_rows_come_in_gives_what_a_first_look_would(
     log: RetrievalLog, busy_rows: int, monkeypatch: pytest.MonkeyPatch
@@ -132,6 +134,7 @@ def test_looking_while_rows_come_in_gives_what_a_first_look_would(
     assert_alike(looks, ArmHistories(log).read(WATCHED, until=END))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("minutes", [30, 51])
 @pytest.mark.parametrize("busy_rows", [0, 200_000])
 def test_a_row_that_comes_late_in_a_busy_hour_is_noticed_when_the_hour_is_over(
@@ -269,6 +272,7 @@ def list_scores(look: ArmsReading) -> list[float]:
     return [number for each in found if each for number in (*astuple(each)[:3], *(astuple(each)[3] or ()))]
 
 
+@pytest.mark.deep
 def test_with_expected_scores_the_repeated_questions_are_taken_out_of_the_spread(
     log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ def test_a_few_users_who_all_fail_are_enough_and_two_are_not() -> None:
     assert bound_share_below(2, 2, 0.001) < 0.1
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("is_fraction", [False, True])
 def test_the_bound_is_wrong_at_any_of_many_looks_in_at_most_alpha_of_the_runs(is_fraction: bool) -> None:
     wrong = 0

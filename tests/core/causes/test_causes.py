@@ -207,6 +207,7 @@ def test_a_part_that_fell_far_is_no_new_group() -> None:
     assert shapes.low_group(0.18).log_odds < 0
 
 
+@pytest.mark.deep
 def test_the_benchmark_ranks_the_true_cause_first_in_nine_of_ten() -> None:
     answers = run(40)
     assert sum(bool(a.plain and a.plain.right) for a in answers) >= 36

@@ -154,6 +154,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> DvcRepo:
 NOTE = "third of third.dvc is not downloaded, so it is left out. Run: dvc update third.dvc"
 
 
+@pytest.mark.deep
 def test_an_import_that_was_not_downloaded_leaves_the_rest_visible(imported: DvcRepo, tmp_path: Path) -> None:
     corpus = Corpus(imported.root)
     assert [file.path for file in corpus.list_files("v2")] == ["docs/b.md"]
@@ -213,6 +214,7 @@ def test_the_commands_say_what_is_left_out(imported: DvcRepo, monkeypatch: pytes
 # Outputs of a pipeline alone
 
 
+@pytest.mark.deep
 def test_a_version_without_dvc_files_shows_the_outputs_of_its_pipeline(tmp_path: Path) -> None:
     repo = DvcRepo.create(tmp_path)
     stage = "  {0}:\n    wdir: work\n    cmd: mkdir {0} && echo {0} > {0}/a.md\n    outs:\n    - {0}\n"
@@ -258,6 +260,7 @@ def test_a_version_whose_pipeline_dvc_refuses_is_named_and_the_others_stay(tmp_p
 # Names, sizes and clones
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("tag", [b"caf\xe9", "größe".encode(), "\u65e5\u672c".encode("shift-jis"), b"\xff\xfe"])
 def test_a_tag_in_any_encoding_names_a_version_that_can_be_chosen(tmp_path: Path, tag: bytes) -> None:
     repo = DvcRepo.create(tmp_path)

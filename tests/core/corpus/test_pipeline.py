@@ -91,6 +91,7 @@ def test_outputs_of_the_pipeline_are_no_corpus(built: DvcRepo) -> None:
     assert [file.path for file in Corpus(built.root).list_files("v1")] == ["corpus/a.md", "corpus/b.md"]
 
 
+@pytest.mark.deep
 def test_nothing_is_stale_after_a_run(built: DvcRepo) -> None:
     assert stale(built) == {}
     assert json.loads(built.dvc("status", "--json")) == {}

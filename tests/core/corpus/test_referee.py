@@ -71,6 +71,7 @@ def check(states: list[Drawn], prefix: str) -> None:
         assert touched == {path for path, _ in old.items() ^ new.items()}
 
 
+@pytest.mark.deep
 @settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),

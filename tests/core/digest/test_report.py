@@ -18,6 +18,7 @@ from tests.conftest import CHAT, Demo
 NOW = datetime.now(UTC)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_demo_s_digest_tells_the_drop_its_cause_and_what_was_shipped(demo: Demo) -> None:
     store = Store(demo.config.database_url)

@@ -280,6 +280,7 @@ def test_scores_of_any_scale_are_judged_alike():
         assert scaled.fall == pytest.approx(scale * episode.fall, rel=0.2)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("seed", range(3))
 def test_a_log_that_is_cut_off_gives_the_verdicts_of_that_time(seed):
     rng = np.random.default_rng(seed)

@@ -97,6 +97,7 @@ def mean_of(days: list[DailyScores]) -> float:
     return sum(d.mean * d.count for d in days) / sum(d.count for d in days)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_means_of_every_sentence_differ_by_what_it_states(shape: str) -> None:
     said = set()

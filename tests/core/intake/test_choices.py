@@ -109,6 +109,7 @@ def test_another_service_and_a_service_without_a_kind_log_cosines(store: Store, 
     assert kinds(store) == [("a", None, 0.5, None)]
 
 
+@pytest.mark.deep
 def test_a_running_client_learns_of_the_kind_and_a_restarted_one_knows_it_without_its_store(
     store: Store, url: str, tmp_path: Path
 ) -> None:

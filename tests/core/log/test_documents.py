@@ -115,6 +115,7 @@ def check(store: Store, rows: list[Retrieval], scope: Scope = DEFAULT_SCOPE) -> 
         assert dict(zip(sums.names, sums.last_found, strict=True)) == list_last(rows, first, last)
 
 
+@pytest.mark.deep
 def test_packed_or_not_a_window_is_the_sum_of_its_rows(any_store: Store) -> None:
     rows = write(any_store, days=97)
     check(any_store, rows)
@@ -123,6 +124,7 @@ def test_packed_or_not_a_window_is_the_sum_of_its_rows(any_store: Store) -> None
     assert not pack(any_store)
 
 
+@pytest.mark.deep
 def test_late_rows_make_the_packs_of_their_day_anew(any_store: Store) -> None:
     rows = write(any_store, days=97)
     pack(any_store)
@@ -153,6 +155,7 @@ def with_feedback(row: Retrieval) -> Retrieval:
     return Retrieval(row.ts, row.query, documents=row.documents, feedback=-1.0, weight=row.weight)
 
 
+@pytest.mark.deep
 def test_merged_services_have_the_documents_of_both(any_store: Store) -> None:
     former, new = Scope("production", "chat"), Scope("production", "chat-2")
     rows = [*write(any_store, days=97, scope=former), *write(any_store, days=97, scope=new, seed=6)]

@@ -148,6 +148,7 @@ CASES: dict[str, tuple[QuestionFilter, Callable[[Retrieval], bool]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("case", CASES)
 def test_every_log_finds_what_a_loop_over_the_rows_finds(log: RetrievalLog, case: str) -> None:
     wanted, meets = CASES[case]

@@ -121,6 +121,7 @@ def inside(window: Window) -> list[Retrieval]:
     return [row for row in ROWS if window.start_ms <= row.ts_ms < window.end_ms]
 
 
+@pytest.mark.deep
 def test_days_are_what_a_scan_of_the_rows_finds(log):
     assert same(seen(list_daily_scores(log)), summarize(ROWS))
     assert same(seen(list_daily_scores(log, window=WINDOW)), summarize(inside(WINDOW)))
@@ -304,6 +305,7 @@ def test_rows_of_another_program_are_in_the_rollups_too(new_log):
     assert count_states(new_log, last_days(DAYS, until=LAST)).empty == sum(row.score is None for row in ROWS[:500])
 
 
+@pytest.mark.deep
 def test_a_purge_deletes_old_rows_and_keeps_what_was_counted(new_log):
     append_retrievals(new_log, ROWS)
     before = list_daily_scores(new_log)
@@ -335,6 +337,7 @@ def test_a_recorder_writes_to_any_log(new_log):
     assert not any("mbuf" in query for query in asked)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_several_writers_at_once_lose_nothing(backend, tmp_path):
     url = make_url(backend, tmp_path)

@@ -58,6 +58,7 @@ def test_a_build_without_a_cache_says_why(config: Config, caplog: pytest.LogCapt
     assert "quarterdeck.db" in told
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_gate_that_cannot_read_the_prompt_in_production_says_so_and_with_what_it_compares(
     config: Config, files: Files, caplog: pytest.LogCaptureFixture
@@ -73,6 +74,7 @@ def test_a_gate_that_cannot_read_the_prompt_in_production_says_so_and_with_what_
     assert any("is not compared with the prompt in production" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_trial_computes_the_digest_of_its_cases_once(
     config: Config, files: Files, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,7 @@ def by_version(found: PromptComparison) -> dict[str, Any]:
     return {each.evaluation.version: each for each in found.contenders}
 
 
+@pytest.mark.deep
 def test_tables_of_mlflow_evaluate_are_judged_case_by_case(store: Tracking) -> None:  # noqa: F811
     log_table(store, "1", [1, 2, 1, 2, 1, 1, 2, 1])
     log_table(store, "2", [5, 4, 5, 4, 5, 5, 4, 5])

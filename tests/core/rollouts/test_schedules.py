@@ -65,6 +65,7 @@ def newest(store):
     return list_schedules(store)[0]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_recent_users_are_the_session_ids_of_the_newest_rows_each_once(backend, open_new_log):
     log = open_new_log(backend)

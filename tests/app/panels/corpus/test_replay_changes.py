@@ -45,6 +45,7 @@ def test_the_form_becomes_the_command() -> None:
         make_arguments(**FORM | {"reranker": "bm25", "answerer": "openai"})
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.sqlite_only("the store that it reads is tested on both in tests/core/replay")
 @pytest.mark.usefixtures("clean_streamlit")
