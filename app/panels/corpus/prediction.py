@@ -124,8 +124,9 @@ def render_details(found: Prediction) -> None:
     when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
-        f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {count_of(found.new_documents, 'document')}, "
-        f"{found.removed_chunks:,} passages are removed."
+        f"{found.threshold:.2f}; {count_of(found.new_chunks, 'new passage')} of "
+        f"{count_of(found.new_documents, 'document')}, {count_of(found.removed_chunks, 'passage')} "
+        f"{'is' if found.removed_chunks == 1 else 'are'} removed."
     )
     if found.topics:
         ui.show_chart(

@@ -88,7 +88,7 @@ def _render_form(versions: Sequence[Version], indexes: Sequence[Index], aliases:
             **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     st.caption(
-        "Nothing changes for readers. What is embedded, reranked and answered is remembered, so a cancelled replay "
+        "Nothing changes for readers. What is embedded, reranked and answered is remembered, so a canceled replay "
         "goes on where it stopped. Models of no index here, reranking servers and folders: on the command line alone."
     )
 

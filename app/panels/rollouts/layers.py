@@ -35,6 +35,7 @@ from core.rollouts.layers import (
     report_layers,
     start_holdout,
 )
+from core.wording.counts import count_of
 from quarterdeck.definitions import counts_reports_only
 from quarterdeck.hashing import BUCKETINGS, HASH_VERSIONS
 
@@ -57,8 +58,8 @@ def render_layers(environment: str) -> None:
 
 
 def _say_both(reports: tuple[LayerReport, ...], holdout: Holdout | None) -> str:
-    layers = f"{len(reports)} layer{'s' if len(reports) != 1 else ''}"
-    return f"{layers}, {f'{holdout.share_pct:g}% of users held out' if holdout else 'nobody held out'}"
+    held = f"{holdout.share_pct:g}% of users held out" if holdout else "nobody held out"
+    return f"{count_of(len(reports), 'layer')}, {held}"
 
 
 def render_uses(environment: str, reports: tuple[LayerReport, ...]) -> None:
