@@ -82,7 +82,7 @@ def _read_fields(metric: str, kind: AlertKind, services: list[str], channels: li
 
 
 def _read_verdict(column: Any) -> dict[str, Any]:
-    level = column.selectbox("Alert from", ["a call", "watch, as a warning"])
+    level = column.selectbox("Alert from", ["an alarm of the verdict", "watch, as a warning"])
     return {"from_level": Level.WARNING if level.startswith("watch") else Level.ALERT}
 
 

@@ -94,7 +94,7 @@ def render_result(found: ReplayResult) -> None:
             for each in found.changed
         ],
         key="corpus-replay-questions", file_name=f"replay-{_slug(about.candidate)}.csv",
-        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
+        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column()),
     )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str, *, key
             for each in groups
         ],
         key=f"corpus-replay-{key}{kind}", file_name=f"replay-{_slug(candidate)}-{key}{kind}s.csv",
-        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
+        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column()),
     )  # fmt: skip
 
 
