@@ -44,8 +44,10 @@ def render_documents(scope: Scope, today: date) -> None:
         label_visibility="collapsed",
     )  # fmt: skip
     if not report.knows_corpus:
-        st.caption("No document that was found has the path of a file of the live version: which are never found "
-                   "cannot be said.")  # fmt: skip
+        st.caption(
+            "No document that was found has the path of a file in the live version, so the files that are never found "
+            "are not known."
+        )
     if kind == _DUPLICATES:
         _render_duplicates(report)
         return

@@ -110,7 +110,9 @@ def render_holdout(environment: str, holdout: Holdout | None) -> None:
         return
     since = f" since {ui.format_moment(holdout.since)}" if holdout.since else ""
     flags = ", ".join(list_held_out(get_store(), environment)) or "no flag yet"
-    st.markdown(plain(f"{holdout.name}: {holdout.share_pct:g}% of users are held out{since}. Keep out of it: {flags}."))
+    are = "have been" if since else "are"
+    told = f"{holdout.name}: {holdout.share_pct:g}% of users {are} held out{since}. Flags that leave them out: {flags}."
+    st.markdown(plain(told))
     _render_effects(preview_holdout(get_store(), environment, holdout, now=datetime.now(UTC), ends=True))
     with st.form("holdout-end", border=False):
         _submit("holdout-end", "End the holdout", Action.HOLDOUT_END, environment,
