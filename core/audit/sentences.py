@@ -29,6 +29,7 @@ _SAID = {
     Action.TOPIC_INCLUDE: "put a question back into the topic {}",
     Action.TOPIC_EXPORT: "made an issue of the topic {}",
     Action.DRIFT_ACCEPT: "accepted the new level of scores of {}",
+    Action.DRIFT_MAP: "mapped the scores of two embedding models for {}",
     Action.PREDICTION_SAVE: "saved the prediction for {}",
     Action.LEDGER_PREDICT: "predicted the effect of {}",
     Action.LEDGER_MEASURE: "measured the effect of entry {}",

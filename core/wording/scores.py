@@ -1,15 +1,6 @@
 """Rule: how scores are rounded: two decimals everywhere, three only where two would hide the difference."""
 
 
-def say_score(score: float) -> str:
-    """Return a score of 0 to 1 with two decimals.
-
-    >>> say_score(0.5777)
-    '0.58'
-    """
-    return f"{score:.2f}"
-
-
 def decimals_of(size: float) -> int:
     """Return with how many decimals a difference is said, and the means beside it: three below 0.01, else two.
 
