@@ -263,6 +263,16 @@ def draw_arms(
     return _part_panels(figure) if apart else figure
 
 
+def title_means(metric: ComparedMetric, told: Sequence[str]) -> str:
+    """Return the title of arms over time: what the means are so far. Names keep their case.
+
+    >>> title_means(Metric.SCORE, ["blue 0.61", "green 0.58"])
+    'Score so far: blue 0.61, green 0.58'
+    """
+    said = f"{metric} so far: {', '.join(told)}"
+    return ui.chart_text(said[:1].upper() + said[1:], 160)
+
+
 def _part_panels(figure: go.Figure) -> go.Figure:
     """Give each line of a figure a panel of its own, side by side, on one scale and named above it."""
     count, gap = len(figure.data), 0.03

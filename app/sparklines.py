@@ -33,8 +33,12 @@ def say_values(values: Sequence[float], what: str) -> str:
 
     >>> say_values([0.58, 0.61, 0.47], "mean score")
     'mean score: from 0.58 to 0.47, lowest 0.47, highest 0.61'
+    >>> say_values([12_310.0, 12_345.0], "files")
+    'files: from 12,310 to 12,345, lowest 12,310, highest 12,345'
     """
-    return f"{what}: from {values[0]:.3g} to {values[-1]:.3g}, lowest {min(values):.3g}, highest {max(values):.3g}"
+    form = ",.0f" if all(value == int(value) for value in values) else ".2f"
+    first, last, low, high = (f"{each:{form}}" for each in (values[0], values[-1], min(values), max(values)))
+    return f"{what}: from {first} to {last}, lowest {low}, highest {high}"
 
 
 def render_sparkline(values: Sequence[float], what: str) -> None:

@@ -26,6 +26,7 @@ from core.indexes.registry import list_aliases, list_indexes
 from core.log.retrievals import list_scopes
 from core.log.successions import find_successions
 from core.tracking.gateway import Tracking
+from core.wording.counts import say_names
 from quarterdeck.buckets import find_bucketing_problem
 from quarterdeck.clock import to_ms
 from quarterdeck.hashing import HASH_VERSIONS
@@ -178,9 +179,8 @@ def _check_services(store: Store, now: datetime) -> Finding:
         for succession in find_successions(store, since_ms=to_ms(now - _SUCCESSION)):
             said, _, remedy = succession.offer.rpartition("If it is")
             return Finding("services", State.WARN, said.strip(), f"If it is{remedy}")
-    names = ", ".join(f"{scope.environment}/{scope.service}" for scope in known[:_MOST_NAMED])
-    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-    return Finding("services", State.OK, f"{names}{more} report" if names else "none reported yet")
+    names = say_names([f"{scope.environment}/{scope.service}" for scope in known], _MOST_NAMED)
+    return Finding("services", State.OK, f"{names} report" if names else "none reported yet")
 
 
 def _check_mlflow(config: Config) -> Finding:

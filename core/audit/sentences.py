@@ -29,7 +29,7 @@ _SAID = {
     Action.TOPIC_INCLUDE: "put a question back into the topic {}",
     Action.TOPIC_EXPORT: "made an issue of the topic {}",
     Action.DRIFT_ACCEPT: "accepted the new level of scores of {}",
-    Action.DRIFT_MAP: "learned how scores of {} move to another embedding model",
+    Action.DRIFT_MAP: "mapped the scores of two embedding models for {}",
     Action.PREDICTION_SAVE: "saved the prediction for {}",
     Action.LEDGER_PREDICT: "predicted the effect of {}",
     Action.LEDGER_MEASURE: "measured the effect of entry {}",
@@ -93,14 +93,23 @@ _SAID = {
     Action.APPROVAL_WITHDRAW: "withdrew the request for the change {}",
 }
 
+# Left out at the end of what is said without a target.
+_PREPOSITIONS = frozenset({"as", "for", "from", "in", "of", "to"})
+
 
 def say_action(action: str) -> str:
     """Return what was done without its target; the action's own name where this release does not know it.
 
-    >>> say_action("flag.update"), say_action("moon.land")
-    ('changed the flag', 'moon.land')
+    >>> say_action("flag.update"), say_action("log.erase"), say_action("moon.land")
+    ('changed the flag', 'erased the data', 'moon.land')
     """
-    return " ".join(_SAID[Action(action)].replace("{}", "").split()).strip(" :") if action in _SAID else str(action)
+    if action not in _SAID:
+        return str(action)
+    said, _, rest = _SAID[Action(action)].partition("{}")
+    words = said.strip(" :").split()
+    while not rest and words[-1] in _PREPOSITIONS:
+        words.pop()
+    return " ".join([*words, *rest.split()])
 
 
 def say_entry(actor: str, action: str, target: str) -> str:

@@ -14,6 +14,7 @@ from core.coverage.github import GitHub, Issue
 from core.coverage.shelves import ShelvedTopic
 from core.errors import Conflict, QuarterdeckError
 from core.jobs.leases import Lease
+from core.wording.counts import count_of
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -56,7 +57,7 @@ class IssuesExported:
     @property
     def sentence(self) -> str:
         """What happened, in one sentence."""
-        told = [f"{_count(self.made)} made"]
+        told = [f"{count_of(self.made, 'issue')} made"]
         told += [f"{self.found} found again at GitHub"] if self.found else []
         told += [f"{self.known} there already"] if self.known else []
         told += [f"{self.left} left for the next export"] if self.left else []
@@ -158,7 +159,3 @@ def _record(store: Store, topic_id: str, issue: TopicIssue, by: Act) -> int:
         save_setting(change.connection, name, issue.to_audit(), expected_version=version)
         change.record(Action.TOPIC_EXPORT, topic_id, TopicIssue.read(stored), issue)
     return change.entry_id
-
-
-def _count(number: int) -> str:
-    return "1 issue" if number == 1 else f"{number} issues"

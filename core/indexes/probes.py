@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from core.errors import InvalidInput
+from core.wording.scores import decimals_of
 
 _SAME = 0.99  # the score of a passage searched by its own text
 _ROUNDING = 1e-3
@@ -180,7 +181,8 @@ def check_scores(live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], li
     if not live:
         return ProbeCheck("scores", True, None, "there are no recent queries to compare")
     before, after = (sum(found[0].score if found else 0.0 for found in hits) / len(hits) for hits in (live, new))
-    said = f"the mean score of recent queries goes from {before:.3f} to {after:.3f}"
+    decimals = decimals_of(after - before)
+    said = f"the mean score of recent queries goes from {before:.{decimals}f} to {after:.{decimals}f}"
     return ProbeCheck("scores", after >= before - limits.score_drop, after - before, said)
 
 

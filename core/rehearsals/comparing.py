@@ -12,6 +12,8 @@ from core.log.filters import LoggedQuestion
 from core.log.values import normalize_query
 from core.replay.comparison import CHANGED, ReplayResult
 from core.replay.shifts import ReplayShift, estimate_shift
+from core.wording.counts import count_of
+from core.wording.scores import decimals_of
 from quarterdeck.retrieval import SCORED, STATES, UNSCORED
 
 LEAST_PAIRS = 30  # questions, below which the mean has no interval and is not told
@@ -102,7 +104,7 @@ def compare_sides(
         return Rehearsal(back_to, metric, unknown="no question was answered yet by what would be rolled back")
     pairs = [(now[key], back[key]) for key in now if key in back]
     if not pairs:
-        why = f"none of the {_count(len(now), 'question')} that it answered was answered by {back_to} too"
+        why = f"none of the {count_of(len(now), 'question')} that it answered was answered by {back_to} too"
         return Rehearsal(back_to, metric, len(now), unknown=why)
     least = CHANGED if metric is Rehearsed.SCORE else _JUDGED
     found = [RehearsedQuestion(one.text, one.asked + other.asked, one.mean, other.mean) for one, other in pairs]
@@ -125,7 +127,7 @@ def reverse_replay(found: ReplayResult, back_to: str) -> Rehearsal:
     sign = 1 if forward else -1
     low, high = sorted((sign * found.score.low, sign * found.score.high))
     basis = (
-        f"the replay of {_count(found.replayed, 'distinct question')}, of {about.distinct:,} that were asked "
+        f"the replay of {count_of(found.replayed, 'distinct question')}, of {about.distinct:,} that were asked "
         f"{about.asked:,} times from {about.first} to {about.last}, through both indexes"
     )
     if about.changes_model:
@@ -141,13 +143,15 @@ def describe_rehearsal(found: Rehearsal) -> str:
         return f"If rolled back to {found.back_to} now: cannot tell, because {found.unknown}."
     alike, rest = found.known - found.worse - found.better, found.asked - found.known
     said = (
-        f"If rolled back to {found.back_to} now: {_count(found.worse, 'question')} would get worse, {found.better:,} "
+        f"If rolled back to {found.back_to} now: {count_of(found.worse, 'question')} would get worse, {found.better:,} "
         f"better, and {alike:,} would stay alike, by their {found.metric}."
     )
     if rest:
         said += f" For {rest:,} more nothing can be told: {found.back_to} did not answer them."
     if found.mean:
-        said += f" The mean would change by {found.mean.value:+.3f} ({found.mean.low:+.3f} to {found.mean.high:+.3f})."
+        mean = found.mean
+        form = f"+.{decimals_of(min(map(abs, (mean.value, mean.low, mean.high))))}f"
+        said += f" The mean would change by {mean.value:{form}} ({mean.low:{form}} to {mean.high:{form}})."
     return f"{said} This rests on {found.basis}."
 
 
@@ -159,7 +163,3 @@ def _value_of(row: LoggedQuestion, metric: Rehearsed) -> float | None:
     if row.state == STATES[SCORED]:
         return row.similarity
     return None if row.state == STATES[UNSCORED] else 0.0
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -3,15 +3,6 @@
 from math import ceil
 
 
-def say_score(score: float) -> str:
-    """Return a score of 0 to 1 with two decimals.
-
-    >>> say_score(0.5777)
-    '0.58'
-    """
-    return f"{score:.2f}"
-
-
 def decimals_of(size: float) -> int:
     """Return with how many decimals a difference is said, and the means beside it: three below 0.01, else two.
 

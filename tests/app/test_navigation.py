@@ -7,6 +7,7 @@ import pytest
 from app import glossary, navigation
 from app.panels.frame.help import list_keys, say_about
 from app.panels.frame.keys import write_script
+from app.panels.frame.sources import ALSO
 from app.sparklines import draw_sparkline, say_values
 from core.config import PROJECT
 
@@ -52,4 +53,9 @@ def test_terms_are_explained_where_a_text_has_them_as_words() -> None:
 def test_a_sparkline_is_drawn_from_two_values_on_and_said_in_words() -> None:
     assert draw_sparkline([0.5]) == ""
     assert draw_sparkline([0.5, 0.5]).count("<polyline") == 1
-    assert say_values([0.5, 0.25], "mean score") == "mean score: from 0.5 to 0.25, lowest 0.25, highest 0.5"
+    assert say_values([0.5, 0.25], "mean score") == "mean score: from 0.50 to 0.25, lowest 0.25, highest 0.50"
+    assert say_values([9_990.0, 12_345.0], "files") == "files: from 9,990 to 12,345, lowest 9,990, highest 12,345"
+
+
+def test_every_page_has_words_to_be_found_by() -> None:
+    assert set(ALSO) == set(navigation.TITLES)

@@ -103,3 +103,8 @@ def test_more_than_three_arms_have_a_panel_each_on_one_scale() -> None:
     assert [note.text for note in apart.layout.annotations] == ["a", "b", "c", "d"]
     domains = [apart.layout[f"xaxis{at}"].domain for at in ("", 2, 3, 4)]
     assert all(former[1] < later[0] for former, later in pairwise(domains))
+
+
+def test_the_title_of_arms_keeps_names_as_they_are_written_and_escapes_them_once() -> None:
+    told = charts.title_means(Metric.SCORE, ["qa-V3 & <b> 0.61", "short 0.58"])
+    assert told == "Score so far: qa-V3 &amp; &lt;b&gt; 0.61, short 0.58"

@@ -15,6 +15,7 @@ from core.alerts.operations import delete_channel, resend_message, save_channel,
 from core.alerts.queue import SendOutcome
 from core.alerts.report import AlertOverview, ChannelDelivery, count_undelivered
 from core.audit.actions import Action
+from core.wording.counts import count_of
 from quarterdeck.clock import from_ms
 
 _KINDS = {
@@ -48,8 +49,10 @@ def render_deliveries(found: Sequence[ChannelDelivery], problems: Sequence[str],
         st.caption("No message was sent yet.")
         return
     retried, given_up = count_undelivered(found)
-    if retried or given_up:
-        st.caption(f"{retried} failed so far and will be tried again; {given_up} were given up after three days.")
+    told = [f"{count_of(retried, 'message')} failed so far and will be tried again"] if retried else []
+    told += [f"{count_of(given_up, 'message')} could not be delivered within three days"] if given_up else []
+    if told:
+        st.caption(f"{'; '.join(told)}.")
     rows = [
         {
             "when": from_ms(each.delivery.made_ms), "channel": each.channel, "number": each.delivery.number,

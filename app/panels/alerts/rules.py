@@ -82,7 +82,7 @@ def _read_fields(metric: str, kind: AlertKind, services: list[str], channels: li
 
 
 def _read_verdict(column: Any) -> dict[str, Any]:
-    level = column.selectbox("Alert from", ["a call", "watch, as a warning"])
+    level = column.selectbox("Alert from", ["an alarm of the verdict", "watch, as a warning"])
     return {"from_level": Level.WARNING if level.startswith("watch") else Level.ALERT}
 
 
@@ -95,7 +95,7 @@ def _read_limits(falls: bool) -> dict[str, Any]:
         "alert": alert.number_input("Alert at", value=None, format="%.4f", help="Empty for none; shares 0 to 1."),
         "for_days": int(days.number_input("Days in a row", 1, 30, 1)),
     }
-    today = st.checkbox("Count the present day too, once it has 50 questions")
+    today = st.checkbox("Count today too, once it has 50 questions")
     return given | {"counts_today": today}
 
 

@@ -24,7 +24,7 @@ LOOKS = {
     AlertStatus.RESOLVED: ui.StatusLook("Resolved", "green", "✓"),
     AlertStatus.SNOOZED: ui.StatusLook("Snoozed", "gray", "z"),
 }
-_SNOOZES = {"8 hours": 8, "1 day": 24, "3 days": 72, "1 week": 168, "until now: bring it back": 0}
+_SNOOZES = {"8 hours": 8, "1 day": 24, "3 days": 72, "1 week": 168, "not at all: bring it back": 0}
 
 
 def describe_alerts(found: AlertOverview) -> tuple[str, ui.StatusLook]:
@@ -68,7 +68,7 @@ def render_alert(found: AlertOverview, environment: str) -> None:
     render_history(line)
     with st.form("alert-change", border=False):
         left, right = st.columns(2)
-        hours = left.selectbox("Snooze for", list(_SNOOZES), help="No message but that it is over.")
+        hours = left.selectbox("Snooze for", list(_SNOOZES), help="Until then, channels are told only when it is over.")
         reason = right.text_input("Reason", key="alert_change_reason", max_chars=500)
         with st.container(horizontal=True):
             snoozes = st.form_submit_button("Snooze", **lock(Action.ALERT_SNOOZE, environment))

@@ -44,14 +44,15 @@ def render_documents(scope: Scope, today: date) -> None:
         label_visibility="collapsed",
     )  # fmt: skip
     if not report.knows_corpus:
-        st.caption("No document that was found has the path of a file of the live version: which are never found "
-                   "cannot be said.")  # fmt: skip
+        st.caption(
+            "No document that was found has the path of a file in the live version, so the files that are never found "
+            "are not known."
+        )
     if kind == _DUPLICATES:
         _render_duplicates(report)
         return
     row = _render_list(_select(report, kind or _NEEDS_WORK))
     named = st.query_params.get("document", "")
-    ui.tell_gone("document", [each.document for each in report.rows], f"traffic in {days} days for the document")
     row = row or next((each for each in report.rows if each.document == named), None)
     if row:
         _render_document(row, scope, today, days)
@@ -67,7 +68,8 @@ def _say(report: DocumentReport, days: int) -> str:
     were = "was" if len(report.rows) == 1 else "were"
     named = f"{count_of(len(report.rows), 'document')} {were} found in the last {days} days."
     if not worst.work:
-        return f"{named} None of them has low questions or bad feedback.{never}"
+        none = "It has no" if len(report.rows) == 1 else "None of them has"
+        return f"{named} {none} low questions or bad feedback.{never}"
     low = round((worst.low_share or 0) * worst.retrieved)
     return (
         f"{named} {plain(ui.shorten(show_unseen(worst.document), 60))} needs the most work: {low:,} low of "

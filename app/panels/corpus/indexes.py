@@ -142,6 +142,10 @@ def render_candidate(
     """Draw one index that is not live: its probe, and the form that swaps it in; return its name."""
     st.subheader("Go live", anchor=False)
     names = [index.name for index in others]
+    if live and st.query_params.get("index") == live:
+        st.info(f"{plain(live)} is live under {plain(alias)} already; these are the others.")
+    else:
+        ui.tell_gone("index", names, "index")
     name = st.selectbox("Index", names, key="index", bind="query-params") or names[0]
     st.button(
         "Probe", key="corpus-probe", on_click=probe, args=(alias, name),

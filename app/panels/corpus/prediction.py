@@ -124,8 +124,9 @@ def render_details(found: Prediction) -> None:
     when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
-        f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {count_of(found.new_documents, 'document')}, "
-        f"{found.removed_chunks:,} passages are removed."
+        f"{found.threshold:.2f}; {count_of(found.new_chunks, 'new passage')} of "
+        f"{count_of(found.new_documents, 'document')}, {count_of(found.removed_chunks, 'passage')} "
+        f"{'is' if found.removed_chunks == 1 else 'are'} removed."
     )
     if found.topics:
         ui.show_chart(
@@ -147,7 +148,7 @@ def render_details(found: Prediction) -> None:
         key="corpus-prediction-topics", file_name=f"prediction-{found.target}.csv",
         column_config={
             "lifted share": ui.share_column(),
-            **dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
+            **dict.fromkeys(("live score", "predicted score"), ui.score_column()),
         },
     )  # fmt: skip
     left, right = st.columns(2)
@@ -252,7 +253,7 @@ def render_worse(found: Prediction) -> None:
             for query in sorted(found.worse, key=lambda query: query.predicted_score - query.live_score)
         ],
         key="corpus-prediction-worse", file_name=f"worse-{found.target}.csv",
-        column_config=dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
+        column_config=dict.fromkeys(("live score", "predicted score"), ui.score_column()),
     )  # fmt: skip
 
 
@@ -300,7 +301,7 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
         ],
         key=f"corpus-check-{key}", file_name=f"check-{check.target}.csv",
         column_config={
-            **dict.fromkeys(("live", "predicted", "measured"), ui.score_column(3)),
+            **dict.fromkeys(("live", "predicted", "measured"), ui.score_column()),
             **dict.fromkeys(("predicted lifted", "measured lifted"), ui.share_column()),
         },
     )  # fmt: skip

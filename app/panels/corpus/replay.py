@@ -18,6 +18,7 @@ from core.replay.comparison import FoundPassage, ReplayResult, SideCost
 from core.replay.report import find_replay
 from core.replay.shifts import GroupShift, ReplayShift
 from core.replay.watching import WatchedVerdict
+from core.wording.counts import count_of
 from quarterdeck.scope import Scope
 
 KIND = "replay"
@@ -93,7 +94,7 @@ def render_result(found: ReplayResult) -> None:
             for each in found.changed
         ],
         key="corpus-replay-questions", file_name=f"replay-{_slug(about.candidate)}.csv",
-        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
+        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column()),
     )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def say_answers(found: AnswerComparison) -> str:
         f"Answers of **{plain(found.candidate)}** instead of {plain(found.live)}: faithfulness {faithful.live:.2f} to "
         f"{faithful.candidate:.2f} ({_say(faithful.shift)}); a later week would show {faithful.low:.2f} to "
         f"{faithful.high:.2f}. Refusals go from {share(refused.live)} to {share(refused.candidate)}, the cost of an "
-        f"answer from {found.live_cost_usd:.4f} to {found.candidate_cost_usd:.4f} USD."
+        f"answer from {ui.format_usd(found.live_cost_usd)} to {ui.format_usd(found.candidate_cost_usd)}."
     )
 
 
@@ -132,8 +133,9 @@ def _show_answers(found: AnswerComparison, candidate: str) -> None:
     st.markdown(say_answers(found))
     left_out = f"; {found.failed:,} failed, {found.not_run:,} not run" if found.failed or found.not_run else ""
     st.caption(
-        f"{found.compared:,} questions answered by {plain(found.answerer)} and judged by {plain(found.judge)}, "
-        f"{found.remembered:,} answers remembered{left_out}. Spent: {found.spent_usd:.4f} USD."
+        f"{count_of(found.compared, 'question')} answered by {plain(found.answerer)} and judged by "
+        f"{plain(found.judge)}, {count_of(found.remembered, 'answer')} remembered{left_out}. "
+        f"Spent: {ui.format_usd(found.spent_usd)}."
     )
     if found.stopped:
         st.warning(f"Stopped at the budget: {plain(found.stopped)}. Replay again to go on.")
@@ -149,7 +151,7 @@ def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str, *, key
             for each in groups
         ],
         key=f"corpus-replay-{key}{kind}", file_name=f"replay-{_slug(candidate)}-{key}{kind}s.csv",
-        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
+        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column()),
     )  # fmt: skip
 
 
@@ -159,7 +161,7 @@ def _slug(candidate: str) -> str:
 
 def _say_cost(side: str, cost: SideCost) -> str:
     reranked = "" if cost.rerank_ms is None else f" and {cost.rerank_ms:.1f} ms of reranking"
-    spent = f", {cost.usd:.4f} USD" if cost.usd else ""
+    spent = f", {ui.format_usd(cost.usd)}" if cost.usd else ""
     return f"{side}: {cost.search_ms:.1f} ms of search{reranked} a question{spent}"
 
 

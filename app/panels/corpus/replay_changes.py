@@ -6,12 +6,13 @@ import streamlit as st
 
 from app import ui
 from app.background import start_command
+from app.connections import find_unconnected
 from app.panels.corpus.replay import KIND, explain_end, render_result
 from app.panels.corpus.resources import load_replay
 from app.panels.prompts.evaluation import list_prompts
 from app.panels.shared.jobs import render_command
 from app.resources import get_config, get_jobs, get_store
-from app.text import plain
+from app.text import plain, plain_error
 from app.visitor import lock, make_act, may_read_questions
 from core.audit.actions import Action
 from core.corpus.versions import Version
@@ -43,6 +44,7 @@ def render_changes(
     if not kept:
         st.caption(f"Nothing was replayed for {plain(scope.service)} yet.")
         return
+    ui.tell_gone("replayed", list(kept), "replay of")
     name = st.selectbox("Last replays", list(kept), key="replayed", bind="query-params") or next(iter(kept))
     found = kept[name]
     if found.about.live not in aliases.values():
@@ -58,7 +60,9 @@ def _render_form(versions: Sequence[Version], indexes: Sequence[Index], aliases:
     try:
         prompts = list_prompts()
     except QuarterdeckError as error:
-        st.caption(f"Prompts cannot be replayed now: {plain(str(error))}")
+        is_new = find_unconnected(error) is not None
+        why = "MLflow, where they are registered, is not connected." if is_new else plain_error(error)
+        st.caption(f"Prompts cannot be replayed now: {why}")
     models = sorted({get_config().embedding_model, *(index.model for index in indexes)})
     offered = frozenset(
         {BM25, *models, *prompts, *(index.name for index in indexes), *(version.name for version in versions)}
@@ -88,7 +92,7 @@ def _render_form(versions: Sequence[Version], indexes: Sequence[Index], aliases:
             **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     st.caption(
-        "Nothing changes for readers. What is embedded, reranked and answered is remembered, so a cancelled replay "
+        "Nothing changes for readers. What is embedded, reranked and answered is remembered, so a canceled replay "
         "goes on where it stopped. Models of no index here, reranking servers and folders: on the command line alone."
     )
 

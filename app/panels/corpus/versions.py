@@ -11,6 +11,7 @@ from app.colors import ACCENT, GREEN
 from core.corpus.corpus import WORKSPACE
 from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index
+from core.wording.counts import count_of
 
 _MOST_LABELS = 12
 
@@ -85,7 +86,7 @@ def say_growth(ordered: Sequence[Version]) -> str:
     name = ui.chart_text(newest.name, 40)
     if newest.files is None:
         return f"The number of files of {name} is not known"
-    said = f"{name} has {newest.files:,} file{'s' * (newest.files != 1)}"
+    said = f"{name} has {count_of(newest.files, 'file')}"
     if former is None or former.files is None:
         return said
     change, older = newest.files - former.files, ui.chart_text(former.name, 40)

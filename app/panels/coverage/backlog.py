@@ -11,6 +11,7 @@ from app.panels.coverage.board import Board, Shelved, keep_topic
 from core.coverage.exports import count_weeks, say_effect
 from core.coverage.judging import list_shares
 from core.coverage.shelves import Shelf
+from core.wording.counts import count_of
 
 _NOTHING = {
     Shelf.OPEN: "No gap is open. Decided ones are under the other tabs.",
@@ -28,7 +29,7 @@ def render_table(board: Board, shelf: Shelf) -> None:
     """The topics of a shelf; a click on a row chooses the topic."""
     topics = board.on(shelf)
     if shelf is Shelf.OPEN and st.toggle(
-        f"With {len(board.elsewhere)} topics of other days", key="elsewhere", disabled=not board.elsewhere,
+        f"With {count_of(len(board.elsewhere), 'topic')} of other days", key="elsewhere", disabled=not board.elsewhere,
         help="Seen in another range and not decided about; their questions may be part of the topics of these days",
     ):  # fmt: skip
         topics += board.elsewhere

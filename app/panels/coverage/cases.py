@@ -10,6 +10,7 @@ from app.resources import get_store
 from core.cases.choosing import TYPICAL
 from core.cases.store import list_cases_of_topics, list_sets_of_topic
 from core.coverage.topics import Topic
+from core.wording.counts import count_of
 from quarterdeck.scope import Scope
 
 
@@ -21,8 +22,9 @@ def render_topic_cases(
     if having:
         naming = sum(bool(each.case.expected_documents) for each in having)
         st.caption(
-            f"{len(having)} cases were made of this topic; {naming} of them name documents. Those are searched in "
-            "every probe of an index once the topic is marked indexed."
+            f"{count_of(len(having), 'case')} {'was' if len(having) == 1 else 'were'} made of this topic; {naming} of "
+            f"them {'names' if naming == 1 else 'name'} documents. Those are searched in every probe of an index once "
+            "the topic is marked indexed."
         )
         for name in list_sets_of_topic(get_store(), topic.topic_id):
             link_to_cases(name)

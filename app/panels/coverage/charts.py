@@ -11,6 +11,7 @@ from app.colors import QUIET, SYMBOLS, TOPIC_COLORS
 from app.panels.coverage.board import Board, keep_topic
 from core.coverage.report import Coverage, MapPoint
 from core.coverage.topics import Topic
+from core.wording.counts import count_of
 
 _MOST_DRAWN = 20
 _OTHERS, _NOWHERE = -2, -1
@@ -177,8 +178,8 @@ def say_map(coverage: Coverage, points: Sequence[MapPoint]) -> str:
     """How many of the different low questions the topics hold."""
     ids = {topic.cluster_id for topic in coverage.topics.ranked()}
     inside = sum(point.cluster_id in ids for point in points)
-    groups = f"{len(ids)} topics" if len(ids) != 1 else "1 topic"
-    return f"{groups} hold{'s' * (len(ids) == 1)} {inside:,} of the {len(points):,} different low questions"
+    hold = f"{count_of(len(ids), 'topic')} hold{'s' * (len(ids) == 1)}"
+    return f"{hold} {inside:,} of the {len(points):,} different low questions"
 
 
 def follow_click(event: Any, name: str) -> None:

@@ -14,6 +14,7 @@ from app.resources import get_embedder, get_store
 from app.text import plain
 from app.visitor import get_visitor
 from core.audit.actions import Action
+from core.audit.sentences import say_action
 from core.audit.trail import AuditFilter, hide_labels, list_audit
 from core.coverage.backlog import TopicDecision
 from core.coverage.exports import say_effect
@@ -188,7 +189,7 @@ def render_history(each: Shelved) -> None:
             {
                 "when": entry.ts,
                 "who": entry.actor,
-                "what": str(decided.state) if decided else str(entry.action),
+                "what": str(decided.state) if decided else say_action(entry.action),
                 "owner": decided.owner if decided else "",
                 "why": entry.reason,
                 "entry": entry.entry_id,

@@ -6,6 +6,7 @@ from app import ui
 from app.navigation import link_to
 from app.panels.frame.sources import find_scope, list_sources
 from app.text import plain, show_unseen
+from app.visitor import may_read_questions
 from core.search.ranking import SearchItem, SearchKind
 from core.search.report import SearchGroup, search_deck
 
@@ -25,7 +26,8 @@ def open_search() -> None:
         return
     groups = search_deck(words, list_sources(environment, scope))
     if not groups:
-        st.caption(f"Nothing is called that, and no question in {plain(scope.service)}, {plain(environment)} has it.")
+        asked = f", and no question in {plain(scope.service)}, {plain(environment)} contains it"
+        st.caption(f"Nothing has this name{asked if may_read_questions(environment) else ''}.")
     for group in groups:
         render_group(group, words)
 

@@ -21,12 +21,12 @@ from core.search.report import MOST_SHOWN, SearchSource
 from quarterdeck.scope import Scope, fold_environment
 
 # Words that people type for a page and that are not in its name.
-_ALSO = {
+ALSO = {
     "overview": "home start decisions to-do today", "questions": "queries log sessions answers feedback review",
-    "drift": "score drop quality alert", "coverage": "gaps topics backlog",
+    "drift": "score drop quality", "coverage": "gaps topics backlog",
     "prompts": "evaluations mlflow runs cases judge", "corpus": "documents index versions files dvc",
     "rollouts": "flags canary experiments schedules tokens", "ledger": "predictions effects",
-    "audit": "history trail changes undo revert",
+    "alerts": "rules channels notifications webhook slack deliveries", "audit": "history trail changes undo revert",
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def list_sources(environment: str, scope: Scope) -> dict[SearchKind, SearchSourc
     where = _filters_of(environment)
     sources: dict[SearchKind, SearchSource] = {
         SearchKind.PAGE: lambda _words: [
-            SearchItem(title, name, where, _ALSO.get(name, "")) for name, title in TITLES.items()
+            SearchItem(title, name, where, ALSO.get(name, "")) for name, title in TITLES.items()
         ],
         SearchKind.FLAG: lambda _words: [
             SearchItem(each.key, "rollouts", (("flag", each.key), *where), read_details(each.view).description)

@@ -27,6 +27,7 @@ from core.prompts.gatekeeper import list_prompt_files
 from core.prompts.prices import parse_prices
 from core.prompts.trials import DEMO_CASES
 from core.tracking.conventions import clean_version
+from core.wording.counts import count_of
 
 KIND = "evaluation"
 _OFFLINE = "extractive"
@@ -69,7 +70,7 @@ def list_prompts() -> dict[str, str]:
 def list_case_choices() -> tuple[CaseChoice, ...]:
     """Return the sets of the store, then the files that the server knows."""
     sets = [
-        CaseChoice("--set", each.name, f"{each.name}: {each.count} cases, version {each.version}")
+        CaseChoice("--set", each.name, f"{each.name}: {count_of(each.count, 'case')}, version {each.version}")
         for each in list_sets(get_store())
         if each.count
     ]
@@ -110,7 +111,7 @@ def _render_form() -> None:
         )  # fmt: skip
     st.caption(
         "It runs on the live index of the alias default, continues when this page is closed, and its runs appear under "
-        "Compare and Runs. One evaluation runs at a time. A cancelled one with a model resumes where it stopped."
+        "Compare and Runs. One evaluation runs at a time. A canceled one with a model resumes where it stopped."
     )
 
 

@@ -175,12 +175,12 @@ def _render_answer(question: LoggedQuestion) -> None:
 def _render_scores(question: LoggedQuestion) -> None:
     """Draw every score with its source; the row's own numbers first."""
     own = [
-        {"score": name, "value": value, "source": "with the question", "comment": ""}
+        {"name": name, "value": value, "source": "with the question", "comment": ""}
         for name, value in (("feedback", question.feedback), ("faithfulness", question.faithfulness))
         if value is not None and name not in {score.name for score in question.scores}
     ]
     rows = own + [
-        {"score": score.name, "value": score.value, "source": score.source, "comment": score.comment}
+        {"name": score.name, "value": score.value, "source": score.source, "comment": score.comment}
         for score in question.scores
     ]
     if rows:

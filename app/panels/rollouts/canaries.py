@@ -16,6 +16,7 @@ from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_ha
 from core.arms.sequential import ALPHA, LEAST_USERS
 from core.audit.actions import Action, verb_of
 from core.audit.acts import Act
+from core.audit.sentences import say_action
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
@@ -171,7 +172,7 @@ def render_charts(report: CanaryReport) -> None:
     with left:
         compared = found[metric]
         blue, green = (say_value(metric, moments.mean) for moments in (compared.stable, compared.other))
-        title = ui.chart_text(f"{metric} so far: blue {blue}, green {green}", 120).capitalize()
+        title = charts.title_means(metric, [f"blue {blue}", f"green {green}"])
         figure = charts.draw_arms(report.looks, metric, colors=ARM_COLORS, title=title)
         ui.show_chart(figure, key="canaries-arms", alt=f"{plain(str(metric))} of blue and green over time")
     with right:
@@ -260,6 +261,6 @@ def render_history(flag: Flag) -> None:
     if entries:
         st.caption("Last changes")
         ui.show_table(
-            [{"when": e.ts, "who": e.actor, "what": str(e.action), "why": e.reason} for e in entries],
+            [{"when": e.ts, "who": e.actor, "what": say_action(e.action), "why": e.reason} for e in entries],
             key="canaries-history", file_name="canary-history.csv",
         )  # fmt: skip

@@ -47,7 +47,7 @@ def render_colors(environment: str) -> None:
         return
     name = names[0]
     if len(names) > 1:
-        name = st.selectbox("Service", names, key="service", bind="query-params") or name
+        name = st.selectbox("Service", names, key="deployed", bind="query-params") or name
     found = get_deployment(get_store(), environment, name)
     render_state(found)
     if name in here:

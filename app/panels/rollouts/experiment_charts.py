@@ -37,8 +37,8 @@ def say_means(report: ExperimentReport) -> str:
     decisive = [each for each in report.verdict.lifts if each.metric == design.metric]
     means = [(design.control, each.compared.stable.mean) for each in decisive[:1]]
     means += [(each.arm, each.compared.other.mean) for each in decisive]
-    told = [f"{ui.chart_text(arm, 30)} {say_value(design.metric, mean)}" for arm, mean in means]
-    return ui.chart_text(f"{design.metric} so far: {', '.join(told)}", 160).capitalize()
+    told = [f"{ui.shorten(arm, 30)} {say_value(design.metric, mean)}" for arm, mean in means]
+    return charts.title_means(design.metric, told)
 
 
 def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None:
@@ -49,12 +49,12 @@ def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None
     if not traced or lift is None:
         st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
         return
-    title = f"{treatment} {say_gain(lift, lift.gain)} than {design.control} in {design.metric}"
+    title = f"{treatment} is {say_gain(lift, lift.gain)} than {design.control} in {design.metric}"
     figure = charts.draw_interval(
         [each.at for each in traced], [each.gain for each in traced],
         ([each.least for each in traced], [each.most for each in traced]), design.metric,
         limits={"wanted": lift.compared.margin}, color=color,
-        title=f"{ui.chart_text(title, 60)} (above 0: better)",
+        title=f"{ui.chart_text(title, 120)} (above 0: better)",
     )  # fmt: skip
     settled = traced[int(len(traced) * _SETTLED) :]
     ends = [end for each in settled for end in (each.least, each.most, lift.compared.margin, 0.0)]

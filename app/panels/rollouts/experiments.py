@@ -41,6 +41,7 @@ from core.rollouts.experiments import (
     start_experiment,
     stop_experiment,
 )
+from core.wording.counts import count_of
 from quarterdeck.definitions import serve_to_all
 from quarterdeck.scope import fold_environment
 
@@ -147,7 +148,7 @@ def say_design(report: ExperimentReport) -> str:
     """The design and the progress, in a few sentences."""
     found, design = report.experiment, report.experiment.design
     users = ", ".join(
-        f"{arm} {report.noted[arm]:,} users ({share:.0%} expected)"
+        f"{arm} {count_of(report.noted[arm], 'user')} ({ui.format_share(share)} expected)"
         for arm, share in zip(design.arms, design.shares, strict=True)
     )
     guards = ", ".join(

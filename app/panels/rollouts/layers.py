@@ -35,6 +35,7 @@ from core.rollouts.layers import (
     report_layers,
     start_holdout,
 )
+from core.wording.counts import count_of
 from quarterdeck.definitions import counts_reports_only
 from quarterdeck.hashing import BUCKETINGS, HASH_VERSIONS
 
@@ -57,8 +58,8 @@ def render_layers(environment: str) -> None:
 
 
 def _say_both(reports: tuple[LayerReport, ...], holdout: Holdout | None) -> str:
-    layers = f"{len(reports)} layer{'s' if len(reports) != 1 else ''}"
-    return f"{layers}, {f'{holdout.share_pct:g}% of users held out' if holdout else 'nobody held out'}"
+    held = f"{holdout.share_pct:g}% of users held out" if holdout else "nobody held out"
+    return f"{count_of(len(reports), 'layer')}, {held}"
 
 
 def render_uses(environment: str, reports: tuple[LayerReport, ...]) -> None:
@@ -109,7 +110,9 @@ def render_holdout(environment: str, holdout: Holdout | None) -> None:
         return
     since = f" since {ui.format_moment(holdout.since)}" if holdout.since else ""
     flags = ", ".join(list_held_out(get_store(), environment)) or "no flag yet"
-    st.markdown(plain(f"{holdout.name}: {holdout.share_pct:g}% of users are held out{since}. Keep out of it: {flags}."))
+    are = "have been" if since else "are"
+    told = f"{holdout.name}: {holdout.share_pct:g}% of users {are} held out{since}. Flags that leave them out: {flags}."
+    st.markdown(plain(told))
     _render_effects(preview_holdout(get_store(), environment, holdout, now=datetime.now(UTC), ends=True))
     with st.form("holdout-end", border=False):
         _submit("holdout-end", "End the holdout", Action.HOLDOUT_END, environment,

@@ -70,7 +70,7 @@ def render_request(request: ChangeRequest) -> None:
             waits = request.state is RequestState.WAITING
             locked = lock(Action.APPROVAL_GRANT, request.environment)
             if own:
-                locked = {"disabled": True, "help": "Another person than who asked or edited has to approve."}
+                locked = {"disabled": True, "help": "Somebody who neither asked for nor edited it has to approve it."}
             if waits:
                 approve.form_submit_button(
                     "Approve", on_click=decide, args=("approve", number, request.version, effect), **locked

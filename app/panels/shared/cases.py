@@ -16,6 +16,7 @@ from core.cases.choosing import SAME_MEANING
 from core.cases.operations import NewCase, add_cases, restore_version
 from core.cases.proposals import Proposal, Proposals
 from core.cases.store import list_sets
+from core.wording.counts import count_of
 
 FIRST_SET = "qa"  # what the first set is called unless somebody types another name
 
@@ -84,7 +85,9 @@ def _render_proposals(key: str, found: Proposals) -> None:
     )
     st.caption(f"{drafts} A question repeats another from a similarity of {SAME_MEANING:.2f} on.")
     if found.left_out:
-        st.caption(f"{found.left_out} questions have no text any more and are left out.")
+        have = "has" if found.left_out == 1 else "have"
+        are = "is" if found.left_out == 1 else "are"
+        st.caption(f"{count_of(found.left_out, 'question')} {have} no text any more and {are} left out.")
 
 
 def _as_row(each: Proposal) -> dict[str, object]:
@@ -117,8 +120,7 @@ def _add(key: str, wanted: Sequence[NewCase], name: str, version: int, environme
         act = make_act("undone on the page", environment)
         return restore_version(get_store(), name, version, act, expected=version + 1)
 
-    count = len(wanted)
-    said = f"Added {count} case{'s' * (count != 1)} to {plain(name)}."
+    said = f"Added {count_of(len(wanted), 'case')} to {plain(name)}."
     run_change(key, add, said=said, undo=Undo(undo))
     if st.session_state[f"outcome-{key}"][0] == "success":
         _close(key)

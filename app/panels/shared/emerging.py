@@ -23,7 +23,8 @@ def render_emerging(frame: ui.Frame, *, is_reader: bool, explains: bool = False)
             if topic.questions:
                 link_to("questions", "See its questions", new=topic.topic_id, days="30d")
     if len(found.topics) > _MOST:
-        st.caption(f"{len(found.topics) - _MOST} more topics are new: the newest are shown.")
+        more = len(found.topics) - _MOST
+        st.caption(f"{more} more {'topic is' if more == 1 else 'topics are'} new: the newest are shown.")
     if explains and found.problem:
         st.caption(f"New topics cannot be called yet: the look {plain(found.problem)}.")
     elif explains and found.topics and found.until:

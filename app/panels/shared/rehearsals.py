@@ -37,4 +37,5 @@ def render_rehearsal(
                     for each in found.named
                 ],
                 key=key, file_name="rollback.csv",
+                column_config=dict.fromkeys(("now", "after a rollback", "change"), ui.score_column()),
             )  # fmt: skip

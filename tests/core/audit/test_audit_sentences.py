@@ -17,3 +17,8 @@ def test_every_action_is_said_in_words_with_its_target(action: Action) -> None:
 
 def test_an_action_of_another_release_is_said_by_its_name() -> None:
     assert say_entry("ada", "moon.land", "sea") == "ada did moon.land of sea"
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_what_is_said_without_a_target_ends_in_no_preposition(action: Action) -> None:
+    assert say_action(action).split()[-1] not in {"as", "for", "from", "in", "of", "to"}

@@ -1,6 +1,7 @@
 """The rule: which questions a rollback would change, counted from what both sides answered, and never made up."""
 
 from core.rehearsals.comparing import Rehearsal, Rehearsed, SideAnswer, compare_sides, describe_rehearsal
+from core.replay.shifts import ReplayShift
 
 
 def side(**means: float) -> dict[str, SideAnswer]:
@@ -42,3 +43,10 @@ def test_the_mean_is_told_from_30_questions_on() -> None:
 def test_a_judgment_has_to_move_further_than_a_score() -> None:
     assert compare(side(a=0.80), side(a=0.77)).worse == 1
     assert compare(side(a=0.80), side(a=0.77), Rehearsed.FAITHFULNESS).worse == 0
+
+
+def test_the_mean_change_has_three_decimals_only_where_two_would_hide_it() -> None:
+    clear = Rehearsal("v1", Rehearsed.SCORE, 40, 40, 30, 0, ReplayShift(-0.1, -0.12, -0.08), "the log")
+    assert "would change by -0.10 (-0.12 to -0.08)." in describe_rehearsal(clear)
+    small = Rehearsal("v1", Rehearsed.SCORE, 40, 40, 30, 0, ReplayShift(-0.004, -0.012, 0.004), "the log")
+    assert "would change by -0.004 (-0.012 to +0.004)." in describe_rehearsal(small)

@@ -55,7 +55,7 @@ def test_a_holdout_is_previewed_started_and_ended(empty_url: str, store: Store) 
     press(app, "Start the holdout")
     assert find_holdout(get_flag(store, ENVIRONMENT, "answers").view) == "2026q4"
     app = open_layers()
-    assert "2026q4: 5% of users are held out" in shown(app)
+    assert "2026q4: 5% of users have been held out since" in shown(app)
     app.text_input(key="holdout-end-reason").set_value("measured")
     press(app, "End the holdout")
     assert get_holdout(store, ENVIRONMENT) is None
