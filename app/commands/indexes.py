@@ -142,7 +142,8 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, c
     """Test an index before it goes live, and compare it with the live one (exit code 1 when it does not pass).
 
     The result is stored: on the corpus page, an index can go live only if its last probe passed. Cases of topics that
-    are marked indexed are added to the golden set.
+    are marked indexed are added to the golden set. The questions are embedded with the model of the index; with another
+    one than the live index's, hits and scores are not compared (`quarterdeck replay` does that).
 
     Example: quarterdeck index probe docs-v2 --golden data/demo/cases/qa.jsonl
     """
@@ -456,10 +457,11 @@ def _read_source(config: Config, source: str, **options: int) -> Any:
 def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None, case_set: str) -> Any:
     from core.cases.golden import GoldenChoice, load_golden
     from core.indexes.builds import list_recent_queries, probe_index
+    from core.indexes.registry import get_index
 
     return probe_index(
         store,
-        make_embedder(config, store),
+        make_embedder(replace(config, embedding_model=get_index(store, name).model), store),
         name,
         golden=load_golden(store, GoldenChoice(golden, case_set, config.golden_set)),
         queries=list_recent_queries(store, today=datetime.now(UTC).date()),

@@ -3,7 +3,7 @@
 Sightings are observations and are recorded as they come; decisions go through `core.coverage.operations`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -105,6 +105,23 @@ def list_backlog(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> tupl
     with store.read() as connection:
         rows = connection.execute(_TOPICS.where(topics.c.model == model, *_within(scope)).order_by(*order))
         return tuple(_topic(row) for row in rows.mappings())
+
+
+def find_former_model(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> str | None:
+    """Return the other embedding model by which topics of a scope were last seen; None without one."""
+    with store.read() as connection:
+        query = select(topics.c.model).join(scopes, scopes.c.id == topics.c.scope_id)
+        latest = query.where(topics.c.model != model, *_within(scope)).order_by(topics.c.last_seen_ms.desc()).limit(1)
+        return connection.scalar(latest)
+
+
+def save_centers(store: Store, centers: Mapping[str, Sequence[float]], *, former: str, model: str) -> None:
+    """Give topics of the model `former` their centers under another one; ids, names and decisions stay as they are."""
+    with store.begin() as connection:
+        for topic_id, center in centers.items():
+            values = {"model": model, "centroid": np.asarray(center, dtype=np.float32).tobytes()}
+            own = (topics.c.topic_id == topic_id, topics.c.model == former)
+            connection.execute(update(topics).where(*own).values(values))
 
 
 def list_decision_times(store: Store, scope: Scope = DEFAULT_SCOPE) -> dict[str, datetime]:

@@ -9,7 +9,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.coverage.backlog import list_backlog, list_topic_ids, record_sightings
+from core.coverage.backlog import (
+    find_former_model,
+    list_backlog,
+    list_topic_ids,
+    record_sightings,
+    save_centers,
+)
+from core.coverage.carrying import carry_topics
 from core.coverage.exclusions import list_exclusions
 from core.coverage.leaving import take_out
 from core.coverage.maps import MAP_LIMIT, map_queries
@@ -22,7 +29,7 @@ from core.coverage.topics import (
 from core.drift.report import WINDOW_DAYS, DriftOverview, report_drift
 from core.drift.verdict import DriftReport
 from core.embedding.embed import Embedder
-from core.embedding.vectors import hash_text
+from core.embedding.vectors import VectorCache, hash_text
 from core.errors import SourceUnavailable
 from core.log.histograms import add_histograms, quantile_of_histogram
 from core.log.retrievals import Window, count_states, last_days, list_questions
@@ -77,10 +84,10 @@ def report_coverage(
 
     `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
     retrieval drifts, so that a lasting drop does not become the measure of itself. `drift` is today's verdict, where it
-    was read already. Topics seen before keep their ids and labels. All distinct low queries take part, up to 500,000:
-    a sample of them shapes the topics, the others join the nearest one. With `embed_new=False` only queries whose
-    vectors are cached are grouped, the others are `pending`. Questions that somebody took out of a topic are in none.
-    Raises SourceUnavailable and InvalidInput.
+    was read already. Topics seen before keep their ids and labels, also those of a former embedding model. All distinct
+    low queries take part, up to 500,000: a sample of them shapes the topics, the others join the nearest one. With
+    `embed_new=False` only queries whose vectors are cached are grouped, the others are `pending`. Questions that
+    somebody took out of a topic are in none. Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
     reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, scope, today)
@@ -92,6 +99,8 @@ def report_coverage(
     cached = set(texts) if embed_new else set(embedder.get_known(texts))
     pending = tuple(text for text in texts if text not in cached)
     grouped = tuple(query for query in low if query.text in cached)
+    if clusters is None and not pending:
+        _carry_topics(store, embedder, grouped, scope)
     known = [topic.known for topic in list_backlog(store, embedder.model, scope)]
     recognized = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
     topics = take_out(recognized, grouped, _find_removed(store, recognized, grouped))
@@ -191,6 +200,31 @@ def _find_removed(store: Store, found: Topics, queries: Sequence[AskedQuery]) ->
         for topic in found.topics
         if topic.topic_id in excluded
     }
+
+
+def _carry_topics(store: Store, embedder: Embedder, queries: Sequence[AskedQuery], scope: Scope) -> None:
+    """Carry the topics of a former embedding model to the present one, before it has any of its own.
+
+    Only questions whose vectors of the former model are still cached tell where a topic lies.
+    """
+    if list_backlog(store, embedder.model, scope) or not queries:
+        return
+    former = find_former_model(store, embedder.model, scope)
+    if former is None:
+        return
+    vectors = VectorCache(store).get_vectors(former, [query.text for query in queries])
+    texts = list(vectors)
+    if not texts:
+        return
+    length = len(next(iter(vectors.values())))
+    known = [each.known for each in list_backlog(store, former, scope) if len(each.centroid) == length]
+    centers = carry_topics(known, np.stack(list(vectors.values())), embedder.embed(texts))
+    try:
+        save_centers(store, centers, former=former, model=embedder.model)
+    except SourceUnavailable as error:
+        logger.warning("the topics of %s are not carried to %s: %s", former, embedder.model, error)
+    else:
+        logger.info("%d of %d topics of %s go on with %s", len(centers), len(known), former, embedder.model)
 
 
 def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:

@@ -81,11 +81,18 @@ def find_model_days(
     for at, counts in sorted(by_day.items()):
         is_settled = counts.get(model, 0) >= SETTLED_SHARE * sum(counts.values())
         settled_on = (settled_on or at) if is_settled else None
-    bridges = {name: find_map(maps, name, model) for name in used if name != model}
-    mapped = [map_days(named[name], bridge) for name, bridge in bridges.items() if bridge]
-    days = add_days(named[model], *mapped)
+    days = put_on_scale({name: named[name] for name in used}, model, maps)
     former_days = tuple(named.get(former, ()))
-    return ModelDays(model, days, former, former_days, changed_on, settled_on, bridges.get(former))
+    return ModelDays(model, days, former, former_days, changed_on, settled_on, find_map(maps, former, model))
+
+
+def put_on_scale(
+    models: Mapping[str, Sequence[DailyScores]], model: str, maps: Sequence[ModelMap]
+) -> tuple[DailyScores, ...]:
+    """Return the days of a model, and on its scale those of every other model that has a map to it, or back."""
+    bridges = {name: find_map(maps, name, model) for name in models if name != model}
+    mapped = [map_days(models[name], bridge) for name, bridge in bridges.items() if bridge]
+    return add_days(models.get(model, ()), *mapped)
 
 
 def _mean(days: Sequence[DailyScores]) -> str:

@@ -28,6 +28,7 @@ from core.indexes.probes import (
     ProbeReport,
     check_count,
     check_golden,
+    check_model,
     check_passages,
     check_recall,
     check_scores,
@@ -107,13 +108,14 @@ def probe_index(
 ) -> ProbeReport:
     """Check an index by searches before it goes live, and say whether it may.
 
-    `golden` queries must find their documents; `queries` are recent ones, also searched in the index `live` if given.
+    `golden` queries must find their documents; `queries` are recent ones, also searched in the index `live` if given,
+    unless that is of another model: hits and scores of two models are compared by a replay, and pass no bar here.
     Raises NotFound and SourceUnavailable when an index is missing or unreadable.
     """
     limits = limits or ProbeLimits()
     index = get_index(store, name)
     if index.model != embedder.model:
-        raise InvalidInput("index", f"{name} has vectors of {index.model}; readers embed with {embedder.model}")
+        raise InvalidInput("index", f"{name} has vectors of {index.model}; the probe embeds with {embedder.model}")
     indexes = open_indexes(index.location)
     chunks = indexes.list_chunks(name)
     sample = chunks[:: max(1, len(chunks) // _PASSAGES)][:_PASSAGES]
@@ -124,8 +126,11 @@ def probe_index(
     checks = [
         check_count(len(chunks), index.chunks), check_passages([chunk.text for chunk in sample], found), golden_check
     ]  # fmt: skip
-    if live is not None and live != name:
-        before = _search(embedder, get_index(store, live), queries, limits.top_k)
+    former = get_index(store, live) if live is not None and live != name else None
+    if former is not None and former.model != index.model:
+        checks.append(check_model(former.model, index.model))
+    elif former is not None:
+        before = _search(embedder, former, queries, limits.top_k)
         after = _search(embedder, index, queries, limits.top_k)
         checks.append(check_recall(before, after, {chunk.text for chunk in chunks}, limits))
         checks.append(check_scores(before, after, limits))

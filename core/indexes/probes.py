@@ -154,6 +154,12 @@ def check_golden(
     return ProbeCheck("golden set", enough, share, said), missed
 
 
+def check_model(live: str, new: str) -> ProbeCheck:
+    """Say that the model changes, so that neither hits nor scores are compared with the live index's."""
+    said = f"the model changes from {live} to {new}: readers have to embed with it; hits and scores are not compared"
+    return ProbeCheck("model", True, None, said)
+
+
 def check_recall(
     live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], held: Collection[str], limits: ProbeLimits
 ) -> ProbeCheck:

@@ -96,6 +96,7 @@ class LedgerEntry:
     reported. `is_afterwards` says that the prediction was made after the change. `together` are the summaries of the
     changes that it cannot be told apart from: the measured effect is that of all of them. `predicted_in` is the audit
     entry of the prediction, `superseded` are those that it replaced. `is_over`: no later day changes the effect.
+    `scale` says on which embedding model's scale it was measured, where the model changed; "" where it did not.
     """
 
     change_id: str
@@ -115,6 +116,12 @@ class LedgerEntry:
     superseded: tuple[int, ...] = ()
     entry_id: int | None = None
     is_over: bool = False
+    scale: str = ""
+
+    @property
+    def remark(self) -> str:
+        """Why there is no verdict, and on which scale the effect was measured; "" where there is nothing to say."""
+        return "; ".join(filter(None, (self.why, self.scale)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,7 @@ def describe_entry(entry: LedgerEntry) -> str:
     late = " afterwards" if entry.is_afterwards else ""
     measured = f"measured {describe_effect(entry.measured)}" if entry.measured else "not measured"
     verdict = f": {entry.status}" if entry.predicted else ""
-    why = f" ({entry.why})" if entry.why else ""
+    why = f" ({entry.remark})" if entry.remark else ""
     return f"{entry.metric} {predicted}{late}, {measured}{verdict}{why}"
 
 

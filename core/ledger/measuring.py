@@ -36,7 +36,7 @@ class Measuring:
     """Measures changes of one timeline, and says which cannot be told apart.
 
     A change that reached some of the users is measured against the others on the same days; every other change against
-    the days before it.
+    the days before it. `scaled` are the days on one model's scale, where the others have two: scores are read there.
     """
 
     def __init__(
@@ -46,10 +46,15 @@ class Measuring:
         segments: Segments,
         threshold: float,
         today: date,
+        *,
+        scaled: Sequence[DailyScores] | None = None,
     ) -> None:
         self._today, self._threshold, self._segments = today, threshold, segments
         self._days = {day.day: day for day in days}
-        self._histories = {name: make(days, threshold) for name, make in _HISTORIES.items()}
+        self._histories = {
+            name: make(days if scaled is None or name == EMPTY_SHARE else scaled, threshold)
+            for name, make in _HISTORIES.items()
+        }
         ordered = sorted(changes, key=lambda each: each.ts)
         self._ends = _find_ends(ordered, today)
         self._by_arm = {id(each) for each in ordered if self._find_arm(each, SCORE) is not None}

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from core.audit.actions import Action
 from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.causes.timeline import ChangeKind, TimelineChange
+from core.drift.report import list_model_maps
 from core.indexes.registry import list_indexes
 from core.ledger.claims import (
     UNTOLD,
@@ -20,8 +21,10 @@ from core.ledger.claims import (
 from core.ledger.effects import (
     AFTER_DAYS,
     BEFORE_DAYS,
+    MeasuredEffect,
 )
 from core.ledger.entries import (
+    EMPTY_SHARE,
     SCORE,
     Calibration,
     EntryStatus,
@@ -30,7 +33,9 @@ from core.ledger.entries import (
     judge_effect,
 )
 from core.ledger.measuring import SHARE_DAYS, Measuring, Segments
+from core.ledger.scales import ModelChange, find_model_change
 from core.log.retrievals import Window, list_days, list_segment_scores
+from core.log.values import DailyScores
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -54,7 +59,8 @@ def report_ledger(
 
     Changes that nobody can have noticed (nothing went live by them) are left out. Each change has an entry about the
     mean score, and one about each other metric that was predicted. A score below `threshold` counts as low. Effects
-    that were settled stay as they were then. Raises SourceUnavailable.
+    that were settled stay as they were then. Across a change of the embedding model that has a map, days are moved to
+    one scale, and each entry says which. Raises SourceUnavailable.
     """
     told = [each for each in changes if each.reach > 0 and each.kind not in UNTOLD and each.ts.date() < today]
     if not told:
@@ -64,9 +70,9 @@ def report_ledger(
     first = min(each.ts for each in told).date() - timedelta(days=BEFORE_DAYS)
     days = list_days(store, window=Window(first, today - timedelta(days=1)), scope=scope)
     segments = _read_segments(store, told, scope, today)
-    measure = Measuring(told, days, segments, threshold, today)
+    measures = _Measures(told, days, segments, threshold, today, change=_find_model_change(store, scope, days, today))
     entries = [
-        _enter(change, metric, claims.get((name_change(change), metric), ()), settled, measure, scope)
+        _enter(change, metric, claims.get((name_change(change), metric), ()), settled, measures, scope)
         for change in sorted(told, key=lambda each: (each.ts, each.summary), reverse=True)
         for metric in _metrics_of(change, claims)
     ]
@@ -76,6 +82,51 @@ def report_ledger(
 def list_settled(store: Store, scope: Scope) -> dict[tuple[str, str, str], SettledEffect]:
     """Return the effects that were measured for good in an environment, by change, service and metric."""
     return read_settled(reversed(_list_entries(store, Action.LEDGER_MEASURE, scope)))
+
+
+class _Measures:
+    """Measures each change on the scale of the model that answered when it was made (`core.ledger.scales`)."""
+
+    def __init__(
+        self, told: Sequence[TimelineChange], days: Sequence[DailyScores], segments: Segments, threshold: float,
+        today: date, *, change: ModelChange | None,
+    ) -> None:  # fmt: skip
+        self.change = change
+        self._present = self._former = Measuring(told, days, segments, threshold, today)
+        if change:
+            former = _cut_segments(segments, change.changed_on)
+            low = change.bridge.invert().apply(threshold)
+            self._present = Measuring(told, days, segments, threshold, today, scaled=change.present_days)
+            self._former = Measuring(told, days, former, low, today, scaled=change.former_days)
+
+    def of(self, change: TimelineChange) -> Measuring:
+        """Return what measures a change."""
+        return self._former if self.change and self.change.is_before(change) else self._present
+
+    def measure(self, change: TimelineChange, metric: str) -> MeasuredEffect | None:
+        """Return the effect of a change; across the change of the model, with the map's error in its interval."""
+        found = self.of(change).measure(change, metric)
+        if found and self.change and metric == SCORE and self.change.is_itself(change):
+            return self.change.widen(found)
+        return found
+
+
+def _find_model_change(store: Store, scope: Scope, days: Sequence[DailyScores], today: date) -> ModelChange | None:
+    """Return the last change of the model within the days, where it has a map."""
+    maps = list_model_maps(store, scope)
+    if not maps or not days:
+        return None
+    last = today - timedelta(days=1)
+    models = list_segment_scores(store, "model", window=Window(days[0].day, last), scope=scope)
+    return find_model_change(models, maps, today=last)
+
+
+def _cut_segments(segments: Segments, end: date) -> Segments:
+    """Return the days of segments before `end`: those of the former model alone."""
+    return {
+        name: {value: [day for day in days if day.day < end] for value, days in values.items()}
+        for name, values in segments.items()
+    }
 
 
 def _metrics_of(change: TimelineChange, claims: dict[tuple[str, str], tuple[EffectClaim, ...]]) -> Iterable[str]:
@@ -115,13 +166,14 @@ def _enter(
     metric: str,
     claims: Sequence[EffectClaim],
     settled: dict[tuple[str, str, str], SettledEffect],
-    measure: Measuring,
+    measures: _Measures,
     scope: Scope,
 ) -> LedgerEntry:
-    known = settled.get((name_change(change), scope.service, metric))
-    measured = known.measured if known else measure.measure(change, metric)
+    known, measure = settled.get((name_change(change), scope.service, metric)), measures.of(change)
+    measured = known.measured if known else measures.measure(change, metric)
     claim = claims[-1] if claims else None
     companions, is_over = measure.companions(change), measure.is_over(change)
+    scale = measures.change.describe(change) if measures.change and not known and metric != EMPTY_SHARE else ""
     predicted = claim.predicted if claim else None
     status = judge_effect(measured, predicted, is_over=is_over, metric=metric)
     if companions and predicted is not None:
@@ -130,7 +182,7 @@ def _enter(
         name_change(change), change.ts, str(change.kind), change.target, change.summary, change.actor, metric,
         predicted, measured, status, is_afterwards=bool(claim and claim.at > change.ts),
         together=tuple(each.summary for each in companions), predicted_in=claim.entry_id if claim else None,
-        superseded=tuple(each.entry_id for each in claims[:-1]), entry_id=change.entry_id, is_over=is_over,
+        superseded=tuple(each.entry_id for each in claims[:-1]), entry_id=change.entry_id, is_over=is_over, scale=scale,
     )  # fmt: skip
     return replace(entry, why=_explain(entry, is_over=is_over))
 

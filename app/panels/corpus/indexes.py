@@ -8,6 +8,7 @@ import streamlit as st
 from app import ui
 from app.background import start_command
 from app.navigation import link_to
+from app.panels.corpus.model_map import render_model_map
 from app.panels.corpus.replay import render_replay
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
@@ -65,6 +66,8 @@ def render_indexes(
             st.subheader("Go live", anchor=False)
             st.caption("There is no other index that could go live. Build one.")
     if others:
+        by_name = {index.name: index for index in indexes}
+        render_model_map(alias, by_name.get(live or ""), by_name[name], scope)
         render_replay(alias, live, name, scope)
 
 

@@ -29,7 +29,7 @@ def render_entries(entries: Sequence[LedgerEntry]) -> None:
         {
             "when": entry.at, "change": entry.summary, "metric": entry.metric.replace("_", " "),
             "predicted": describe_effect(entry.predicted) + (" · afterwards" if entry.is_afterwards else ""),
-            "measured": describe_effect(entry.measured), "verdict": _SYMBOLS[entry.status], "why": entry.why,
+            "measured": describe_effect(entry.measured), "verdict": _SYMBOLS[entry.status], "why": entry.remark,
             "by": entry.actor, "id": entry.change_id,
         }
         for entry in entries

@@ -145,10 +145,20 @@ def test_an_index_whose_vectors_belong_to_other_texts_does_not_go_live(store, bu
 
 def test_a_probe_needs_an_index_of_the_model_that_readers_use(store, build):
     build(1)
-    with pytest.raises(InvalidInput, match="has vectors of hash-16; readers embed with hash-8"):
+    with pytest.raises(InvalidInput, match="has vectors of hash-16; the probe embeds with hash-8"):
         probe_index(store, HashEmbedder(8, store), "docs-v1")
     with pytest.raises(NotFound, match="no index 'docs-v7' is registered; there are: docs-v1"):
         probe_index(store, HashEmbedder(16, store), "docs-v7")
+
+
+def test_an_index_of_another_model_is_probed_without_comparing_scores(store, location):
+    for name, dimension in (("docs-v1", 16), ("docs-other", 8)):
+        build_version(store, HashEmbedder(dimension, store), make_source(1, 40), ME, location=location, name=name)
+    report = probe_index(store, HashEmbedder(8, store), "docs-other", queries=["shared passage 1"], live="docs-v1")
+    assert report.passed
+    assert [check.name for check in report.checks] == ["complete", "passages", "golden set", "model"]
+    assert "the model changes from hash-16 to hash-8: readers have to embed with it" in report.checks[3].reason
+    assert report.summary == "passed: complete, passages"
 
 
 def test_cases_that_expect_documents_make_the_golden_set():

@@ -1,0 +1,80 @@
+"""Topics keep their id, name and decision when the embedding model changes, and when it changes back."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from core.audit.acts import Act
+from core.coverage.backlog import TopicState, list_backlog
+from core.coverage.carrying import carry_topics
+from core.coverage.operations import mark_topic
+from core.coverage.report import report_coverage
+from core.coverage.topics import KnownTopic
+from core.embedding.embed import Embedder, Vectors
+from core.embedding.vectors import VectorCache
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE
+from quarterdeck.store import Store
+
+ADA = Act("ada", "it is planned")
+TODAY = date(2026, 3, 1)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Directions(Embedder):
+    """Texts that begin with the same word point into the same direction, another one in each model."""
+
+    def __init__(self, model: str, store: Store, *, dimension: int, vpp: int) -> None:
+        super().__init__(model, cache=VectorCache(store))
+        self._dimension, self._vpp = dimension, vpp
+
+    def _encode(self, texts: list[str]) -> Vectors:
+        rows = np.full((len(texts), self._dimension), 0.01, dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            row[self._vpp if text.startswith("vpp") else 1] = 1.0
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def ask(store: Store, word: str, *, first: int = 0) -> None:
+    append_retrievals(
+        store,
+        [Retrieval(NOON - timedelta(minutes=at), f"{word} number {first + at}", 0.2) for at in range(12)],
+    )
+
+
+def group(store: Store, embedder: Embedder):
+    found = report_coverage(store, embedder, scope=DEFAULT_SCOPE, today=TODAY, low_score=0.5)
+    return {topic.label: topic.topic_id for topic in found.topics.topics}
+
+
+def test_a_topic_with_too_few_questions_near_it_stays_with_its_model() -> None:
+    former = np.eye(3, dtype=np.float32)[[0, 0, 0, 1, 1, 2]]
+    present = np.eye(2, dtype=np.float32)[[1, 1, 1, 0, 0, 0]]
+    known = [KnownTopic("t-1", (1.0, 0.0, 0.0)), KnownTopic("t-2", (0.0, 1.0, 0.0))]
+    assert carry_topics(known, former, present) == {"t-1": pytest.approx((0.0, 1.0))}
+    assert carry_topics([], former, present) == {}
+
+
+def test_topics_keep_id_name_and_decision_across_a_change_of_the_model_and_back(store: Store) -> None:
+    small, large = Directions("small", store, dimension=8, vpp=0), Directions("large", store, dimension=12, vpp=5)
+    ask(store, "vpp")
+    ask(store, "mount")
+    before = group(store, small)
+    vpp = next(each for each in list_backlog(store, "small") if each.label.startswith("vpp"))
+    mark_topic(store, vpp, TopicState.PLANNED, ADA, owner="kim")
+    ask(store, "vpp", first=12)
+    assert group(store, large) == before
+    moved = {each.topic_id: each for each in list_backlog(store, "large")}
+    assert set(moved) == set(before.values())
+    kept = moved[vpp.topic_id]
+    assert (kept.state, kept.owner, kept.label, len(kept.centroid)) == (TopicState.PLANNED, "kim", vpp.label, 12)
+    assert list_backlog(store, "small") == ()
+    assert group(store, small) == before
+    assert {each.topic_id for each in list_backlog(store, "small")} == set(before.values())
+
+
+def test_a_service_without_earlier_topics_finds_its_own(store: Store) -> None:
+    ask(store, "vpp")
+    assert len(group(store, Directions("large", store, dimension=12, vpp=5))) == 1
