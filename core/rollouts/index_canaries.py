@@ -13,6 +13,8 @@ from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.canary_plan import CANARY, SERVICES_FIELD, STABLE, Automation, Plan, read_plan, write_services
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
 from core.flags.operations import check_definition, save_definition
 from core.flags.store import Flag, list_flags
 from core.indexes.builds import find_fresh_probe
@@ -45,7 +47,7 @@ def plan_index_canary(
     """Return the canary that lets a share of users search `candidate` instead of what `alias` points to.
 
     It begins with the first of the plan's `steps` ("5% for 24h, 100%"). What is None stays as in the alias's last
-    canary. Raises InvalidInput for the live index and a wrong plan, NotFound for an alias that is not there, and
+    canary. Nobody in the holdout searches the candidate. Raises InvalidInput for the live index and a wrong plan, NotFound for an alias that is not there, and
     Conflict while the alias has a canary that serves users.
     """
     live = _get_alias(store, alias)
@@ -55,6 +57,7 @@ def plan_index_canary(
     if flag and flag.view.green_pct and not explain_pause(store, flag):
         raise Conflict(f"{flag.key} is at {flag.view.green_pct:g}% already; take its next step, or roll it back first")
     wanted = _define(live, candidate, _plan_metadata(flag, steps, automation, services))
+    wanted = hold_out(get_holdout(store, environment), canary_key(alias), wanted)
     check_definition(canary_key(alias), wanted)
     return PlannedIndexCanary(flag, live, IndexArms(alias, live.index_name, candidate, live.version), wanted)
 

@@ -26,6 +26,7 @@ from core.config import load_config
 from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput, NotFound
 from core.flags.canary_plan import Automation
 from core.flags.definition import set_metadata
+from core.flags.layers import Holdout, find_holdout
 from core.flags.operations import create_flag, remove_flag, switch_flag, update_flag
 from core.flags.store import Flag, get_flag, list_flags
 from core.indexes.builds import plan_garbage
@@ -35,6 +36,7 @@ from core.jobs.scheduler import Scheduler
 from core.rollouts.canaries import CanaryReport, promote_canary, report_canaries, roll_back_canary, run_canaries
 from core.rollouts.canary import CanaryCall
 from core.rollouts.index_canaries import start_index_canary
+from core.rollouts.layers import start_holdout
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import canary_flag
 from quarterdeck.store import Store
@@ -341,6 +343,23 @@ def test_it_waits_for_a_second_person_and_its_way_back_does_not(indexes: Store, 
     apply_request(indexes, get_request(indexes, needed.value.request_id), now=datetime.now(UTC))
     assert set(ask(deck).values()) == {"v1", "v2"}
     roll_back_canary(indexes, flag_of(indexes), ada)
+    assert set(ask(deck).values()) == {"v1"}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_nobody_in_the_holdout_searches_the_candidate(indexes: Store, deck: Quarterdeck, *, is_first: bool) -> None:
+    held = Holdout("2026q4", 20)
+    if is_first:
+        start_holdout(indexes, held, ME)
+    start(indexes, steps="50% for 1h, 80% for 1h, 100%", hours_ago=0)
+    if not is_first:
+        start_holdout(indexes, held, ME)
+    assert find_holdout(flag_of(indexes).view) == "2026q4"
+    assert 0.32 < sum(index == "v2" for index in ask(deck).values()) / len(USERS) < 0.48
+    assert not read(indexes).verdict.reason.startswith("Paused")
+    promote_canary(indexes, flag_of(indexes), ME)
+    assert 0.56 < sum(index == "v2" for index in ask(deck).values()) / len(USERS) < 0.72
+    roll_back_canary(indexes, flag_of(indexes), ME)
     assert set(ask(deck).values()) == {"v1"}
 
 
