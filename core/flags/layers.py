@@ -186,6 +186,8 @@ def check_disjoint(layer: Layer | None, key: str, definition: FlagDefinition, ot
     name = find_layer(definition)
     if name is None:
         return
+    if len({each.space for each in definition.slices if each.space.startswith(_LAYER)}) > 1:
+        raise Conflict(f"{key} has users of two layers; a flag can be in one")
     if layer is None:
         raise Conflict(
             f"{key} has users of the layer {name}, which does not exist here; make it, or take the slice out"
