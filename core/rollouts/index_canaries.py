@@ -49,8 +49,8 @@ def plan_index_canary(
     """Return the canary that lets a share of users search `candidate` instead of what `alias` points to.
 
     It begins with the first of the plan's `steps` ("5% for 24h, 100%"). What is None stays as in the alias's last
-    canary. Nobody in the holdout searches the candidate. Raises InvalidInput for the live index and a wrong plan, NotFound for an alias that is not there, and
-    Conflict while the alias has a canary that serves users.
+    canary. Nobody in the holdout searches the candidate. Raises InvalidInput for the live index and a wrong plan,
+    NotFound for an alias that is not there, and Conflict while the alias has a canary that serves users.
     """
     live = _get_alias(store, alias)
     if candidate == live.index_name:
