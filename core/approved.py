@@ -12,7 +12,7 @@ from typing import Any
 from core.approvals.operations import amend_request
 from core.approvals.requests import ChangeRequest, get_request, list_requests, save_decision
 from core.audit.actions import Action, Subject, subject_of
-from core.audit.acts import Act, changing
+from core.audit.acts import Act, Change, changing
 from core.audit.gate import READY, Origin, RequestState, WantedChange
 from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from core.flags.layer_store import get_holdout
@@ -22,7 +22,9 @@ from core.flags.preview import preview_change
 from core.flags.store import Flag, delete_flag, list_flags
 from core.indexes.audited import SwapState
 from core.indexes.operations import swap_index
+from core.rollouts.index_canaries import check_arms
 from quarterdeck.clock import from_ms
+from quarterdeck.index_canaries import read_arms
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -125,9 +127,17 @@ def _apply(store: Store, request: ChangeRequest, by: Act) -> int:
             if each.after is None:
                 delete_flag(change.connection, flag)
             else:
+                _check_indexes(change, each)
                 save_definition(change, flag, each.after)
             change.record(_ACTIONS[str(each.action)], each.target, each.before, each.after)
     return change.entry_id
+
+
+def _check_indexes(change: Change, wanted: WantedChange) -> None:
+    """Raise NotFound or Conflict if an index canary would search an index that is gone, or beside a moved alias."""
+    arms = read_arms(wanted.target, wanted.after)
+    if arms and wanted.action == Action.CANARY_PROMOTE:
+        check_arms(change, arms)
 
 
 def _is_of_a_flag(change: WantedChange) -> bool:

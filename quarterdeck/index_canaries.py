@@ -9,6 +9,8 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quarterdeck.shapes import list_own_variants
+
 PREFIX = "index:"
 PINNED = "index_alias_version"
 LIVE, CANDIDATE = "blue", "green"
@@ -54,7 +56,9 @@ def read_arms(key: str, definition: Any) -> IndexArms | None:
     live, candidate, pinned = variants.get(LIVE), variants.get(CANDIDATE), metadata.get(PINNED)
     if not isinstance(live, str) or not isinstance(candidate, str) or live == candidate:
         return None
-    if isinstance(pinned, bool) or not isinstance(pinned, int | float) or len(variants) != 2:
+    if isinstance(pinned, bool) or not isinstance(pinned, int | float):
+        return None
+    if len(list_own_variants(variants)) != 2:  # users in a holdout have a variant besides: the live index
         return None
     return IndexArms(alias, live, candidate, int(pinned))
 

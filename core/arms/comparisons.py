@@ -108,11 +108,14 @@ def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: f
     """Return a comparison for each metric that both arms log.
 
     `alpha` is split over the metrics (Bonferroni; the error rate, which does most harm, gets two parts and the others
-    one each), so it bounds the chance that any of them is wrongly called worse. Safety needs no such split, because
-    every metric has to be safe.
+    one each), so it bounds the chance that any of them is wrongly called worse. Metrics of one's own have their part
+    before they have numbers, which may come late: the others would else have used it up by then. Safety needs no such
+    split, because every metric has to be safe.
     """
+    margins = tuple(margins)
     judged = [margin for margin in margins if margin.metric in stable.moments and margin.metric in other.moments]
-    parts = sum(_WEIGHTS.get(margin.metric, 1.0) for margin in judged)
+    sharing = [margin for margin in margins if margin in judged or isinstance(margin.metric, MetricDefinition)]
+    parts = sum(_WEIGHTS.get(margin.metric, 1.0) for margin in sharing)
     found = []
     for margin in judged:
         part = _WEIGHTS.get(margin.metric, 1.0) / parts

@@ -147,9 +147,11 @@ def hold_out(holdout: Holdout | None, key: str, definition: Mapping[str, Any]) -
     Raises InvalidInput for a flag that hashes in another way, which would hold out other users.
     """
     said = FlagDefinition(definition)
-    if holdout is None or not must_hold_out(said) or holdout.slice in said.slices:
+    if holdout is None or not must_hold_out(said):
         return dict(definition)
     _check_alike(key, definition, holdout.hash_version, f"the holdout {holdout.name}")
+    if holdout.slice in said.slices:
+        return dict(definition)
     return set_slices(definition, [holdout.slice, *(each for each in said.slices if not is_holdout(each.space))])
 
 
@@ -166,8 +168,14 @@ def release(holdout: Holdout | None, definition: Mapping[str, Any]) -> dict[str,
 
 
 def check_held_out(holdout: Holdout | None, key: str, definition: FlagDefinition) -> None:
-    """Raise Conflict for an experiment or a canary that would touch users of the running holdout."""
-    if holdout is not None and must_hold_out(definition) and holdout.slice not in definition.slices:
+    """Raise Conflict for an experiment or a canary that would touch users of the running holdout.
+
+    Raises InvalidInput for one that hashes in another way, whose slice would hold out other users.
+    """
+    if holdout is None or not must_hold_out(definition):
+        return
+    _check_alike(key, definition.raw, holdout.hash_version, f"the holdout {holdout.name}")
+    if holdout.slice not in definition.slices:
         raise Conflict(f"{key} would touch users of the holdout {holdout.name}, which began meanwhile; do it once more")
 
 
@@ -178,6 +186,8 @@ def check_disjoint(layer: Layer | None, key: str, definition: FlagDefinition, ot
     name = find_layer(definition)
     if name is None:
         return
+    if len({each.space for each in definition.slices if each.space.startswith(_LAYER)}) > 1:
+        raise Conflict(f"{key} has users of two layers; a flag can be in one")
     if layer is None:
         raise Conflict(
             f"{key} has users of the layer {name}, which does not exist here; make it, or take the slice out"

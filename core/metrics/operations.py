@@ -9,6 +9,8 @@ from core.metrics.records import get_own_metric, list_own_metrics, save_own_metr
 from quarterdeck.store import Store
 
 MOST_METRICS = 100  # of one environment
+# Commands and plans take these for built-in metrics, also with dashes.
+_TAKEN = {each.name for each in BUILT_IN} | {"errors"}
 
 
 def add_metric(store: Store, metric: MetricDefinition, by: Act) -> int:
@@ -16,7 +18,7 @@ def add_metric(store: Store, metric: MetricDefinition, by: Act) -> int:
 
     Raises Conflict if the name is taken, and InvalidInput for the name of a built-in metric or one metric too many.
     """
-    if any(metric.name.casefold() == each.name for each in BUILT_IN):
+    if metric.name.casefold().replace("-", " ") in _TAKEN:
         raise InvalidInput("name", f"{metric.name!r} is a built-in metric; choose another name")
     known, version = get_own_metric(store, by.environment, metric.name)
     if known is not None:

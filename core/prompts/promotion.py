@@ -17,6 +17,8 @@ from core.audit.settings import Family, SettingKey, get_setting, save_setting, s
 from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
 from core.flags.definition import FlagDefinition, set_metadata
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
 from core.flags.operations import save_definition
 from core.flags.store import Flag, list_flags
 from core.metrics.daily import list_metrics
@@ -197,6 +199,8 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     wanted = _former_definition(flag, former.flag) if flag else None
     if flag:
         _check_no_experiment(store, flag)
+    if flag and wanted:  # the former flag may be older than the holdout
+        wanted = hold_out(get_holdout(store, flag.environment), flag.key, wanted)
     before = replace(promoted, flag=_serving(flag), run_id=None)
     after = replace(former, flag=_serving(flag, wanted), run_id=None)
     back_to = former.name
@@ -337,7 +341,8 @@ def _serve(store: Store, flag: Flag, prompt: PromptVersion, serving: Serving) ->
     if served is not None and served not in prompt.spellings:
         raise InvalidInput("flag", f"{flag.key} serves prompt version {served}, not {prompt.label}; name another flag")
     definition = switch_flag(set_rollout(flag.definition, serving.rollout_pct), on=True)
-    return set_metadata(definition, {"prompt_version": served or prompt.label})
+    definition = set_metadata(definition, {"prompt_version": served or prompt.label})
+    return hold_out(get_holdout(store, flag.environment), flag.key, definition)
 
 
 def _former_definition(flag: Flag, former: ServingFlag | None) -> dict[str, Any] | None:

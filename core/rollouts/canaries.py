@@ -31,12 +31,13 @@ from core.rollouts.canary import CanaryCall, CanaryVerdict, NamedMetrics, decide
 from core.rollouts.experiment_design import parse_metric
 from core.rollouts.history import list_flag_entries
 from core.rollouts.index_canaries import (
-    check_candidate,
+    check_arms,
     explain_pause,
     find_arms,
+    have_one_scale,
     is_index_canary,
+    is_of_scores,
     let_candidate_live,
-    plan_for,
     read_index_arms,
     share_rows,
 )
@@ -143,7 +144,7 @@ def promote_canary(store: Store, flag: Flag, by: Act, *, services: Sequence[str]
     check_definition(flag.key, wanted)
     with changing(store, by) as change:
         if arms:
-            check_candidate(change, arms)
+            check_arms(change, arms)
         save_definition(change, flag, wanted)
         change.record(Action.CANARY_PROMOTE, flag.key, flag.definition, wanted)
     return change.entry_id
@@ -228,9 +229,9 @@ def _report(
 ) -> CanaryReport:
     planned = flag.view.plan
     plan, share = planned or DEFAULT_PLAN, flag.view.green_pct if driven.share_pct is None else driven.share_pct
-    if indexes := read_arms(flag.key, flag.definition):
-        plan = plan_for(store, plan, indexes)
     named = _name_metrics(store, flag.environment, plan)
+    if (indexes := read_arms(flag.key, flag.definition)) and not have_one_scale(store, indexes):
+        plan, named = _without_scores(plan, named)
     entries = list_flag_entries(store, flag.environment, flag.key)
     since = driven.since or find_start(entries) or flag.updated
     looks: tuple[ArmsReading, ...] = ()
@@ -275,6 +276,13 @@ def _name_metrics(store: Store, environment: str, plan: Plan) -> NamedMetrics:
     named = {each.metric for each in (*found["guardrails"], *found["signals"])}
     usual_ones = [margin for margin in plan.margins if margin.metric not in named]
     return NamedMetrics((*usual_ones, *found["guardrails"]), tuple(found["signals"]), tuple(undefined))
+
+
+def _without_scores(plan: Plan, named: NamedMetrics) -> tuple[Plan, NamedMetrics]:
+    """Return a plan and its metrics without all that is made of scores, also where the plan names it."""
+    kept = tuple(tuple(each for each in margins if not is_of_scores(each))
+                 for margins in (plan.margins, named.margins, named.signals))  # fmt: skip
+    return replace(plan, margins=kept[0]), replace(named, margins=kept[1], signals=kept[2])
 
 
 def _read(

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.arms.arms import ArmsReading, Metric
+from core.arms.comparisons import Margin
 from core.arms.histories import ArmHistories, Watched
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flags.canary_plan import CANARY, SERVICES_FIELD, STABLE, Automation, Plan, read_plan, write_services
+from core.flags.canary_plan import CANARY, SERVICES_FIELD, STABLE, Automation, read_plan, write_services
 from core.flags.layer_store import get_holdout
 from core.flags.layers import hold_out
 from core.flags.operations import check_definition, save_definition
@@ -20,6 +21,7 @@ from core.flags.store import Flag, list_flags
 from core.indexes.builds import find_fresh_probe
 from core.indexes.operations import swap_index
 from core.indexes.registry import Alias, IndexState, list_aliases, list_indexes, lock_alias, lock_index
+from core.metrics.definition import MetricDefinition, MetricSource
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import canary_flag
 from quarterdeck.index_canaries import PINNED, IndexArms, alias_of, canary_key, read_arms
@@ -47,8 +49,8 @@ def plan_index_canary(
     """Return the canary that lets a share of users search `candidate` instead of what `alias` points to.
 
     It begins with the first of the plan's `steps` ("5% for 24h, 100%"). What is None stays as in the alias's last
-    canary. Raises InvalidInput for the live index and a wrong plan, NotFound for an alias that is not there, and
-    Conflict while the alias has a canary that serves users.
+    canary. Nobody in the holdout searches the candidate. Raises InvalidInput for the live index and a wrong plan,
+    NotFound for an alias that is not there, and Conflict while the alias has a canary that serves users.
     """
     live = _get_alias(store, alias)
     if candidate == live.index_name:
@@ -56,10 +58,9 @@ def plan_index_canary(
     flag = _find_flag(store, environment, canary_key(alias))
     if flag and flag.view.green_pct and not explain_pause(store, flag):
         raise Conflict(f"{flag.key} is at {flag.view.green_pct:g}% already; take its next step, or roll it back first")
-    key = canary_key(alias)
     wanted = _define(live, candidate, _plan_metadata(flag, steps, automation, services))
-    wanted = hold_out(get_holdout(store, environment), key, wanted)
-    check_definition(key, wanted)
+    wanted = hold_out(get_holdout(store, environment), canary_key(alias), wanted)
+    check_definition(canary_key(alias), wanted)
     return PlannedIndexCanary(flag, live, IndexArms(alias, live.index_name, candidate, live.version), wanted)
 
 
@@ -80,9 +81,7 @@ def start_index_canary(
     if not unprobed and not (probe := find_fresh_probe(store, candidate, live=live.index_name)).passed:
         raise InvalidInput("index", f"{candidate} did not pass its probe; {probe.summary}")
     with changing(store, by) as change:
-        check_candidate(change, planned.arms)
-        if live != lock_alias(change.connection, alias):
-            raise Conflict(f"alias {alias!r} was moved meanwhile; look again")
+        check_arms(change, planned.arms)
         save_definition(change, flag or _empty_flag(change, alias), planned.definition)
         before = flag.definition if flag else None
         change.record(Action.CANARY_PROMOTE, canary_key(alias), before, planned.definition)
@@ -134,10 +133,16 @@ def explain_pause(store: Store, flag: Flag) -> str:
     return ""
 
 
-def check_candidate(change: Change, arms: IndexArms) -> None:
-    """Lock the candidate until the change is committed. Raises NotFound unless it can be searched."""
+def check_arms(change: Change, arms: IndexArms) -> None:
+    """Lock the candidate and the alias until the change is committed.
+
+    Raises NotFound unless the candidate can be searched, and Conflict if the alias is not as the canary wants it.
+    """
     if lock_index(change.connection, arms.candidate) != IndexState.READY:
         raise NotFound(f"index: no index {arms.candidate!r} is registered; build it first")
+    live = lock_alias(change.connection, arms.alias)
+    if live is None or not arms.holds(live.index_name, live.version):
+        raise Conflict(f"alias {arms.alias!r} was moved meanwhile; look again")
 
 
 def read_index_arms(
@@ -156,12 +161,15 @@ def read_index_arms(
     )  # fmt: skip
 
 
-def plan_for(store: Store, plan: Plan, arms: IndexArms) -> Plan:
-    """Return a plan without the score where two models made the vectors: their scores lie on different scales."""
-    models = {index.model for index in list_indexes(store) if index.name in (arms.live, arms.candidate)}
-    if len(models) < 2:
-        return plan
-    return replace(plan, margins=tuple(each for each in plan.margins if each.metric is not Metric.SCORE))
+def have_one_scale(store: Store, arms: IndexArms) -> bool:
+    """Whether one model made the vectors of both indexes; else their scores lie on different scales."""
+    return len({index.model for index in list_indexes(store) if index.name in (arms.live, arms.candidate)}) < 2
+
+
+def is_of_scores(margin: Margin) -> bool:
+    """Whether a margin is one of similarity scores, which depend on the model's scale."""
+    metric = margin.metric
+    return metric is Metric.SCORE or (isinstance(metric, MetricDefinition) and metric.source is MetricSource.SIMILARITY)
 
 
 def share_rows(flag: Flag, other: Flag) -> bool:

@@ -1,12 +1,13 @@
 """Moments of any metric: the delta method by its formula, percentiles by theory, and that nothing is told too early."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.own_metrics import KINDS, LIFTS, METRICS, run_once
-from core.arms.arms import Arm
+from core.arms.arms import Arm, Metric
 from core.arms.comparisons import Margin, compare_arms
 from core.arms.own import UserSums, find_usual, measure_arm, measure_percentile
 from core.arms.sequential import LEAST_USERS, Moments, adjust_moments, compare_moments
@@ -101,3 +102,12 @@ def test_equal_arms_are_seldom_called_different(kind: str) -> None:
     calls = sum(run_once(kind, np.random.default_rng([9, run]), 300, 0.0) for run in range(40))
     assert calls <= 6  # 40 runs at 5%: more than 6 come by chance once in 200 times
     assert set(METRICS) | {"percentile 50", "percentile 95"} == set(KINDS) >= set(LIFTS)
+
+
+def test_a_metric_that_has_no_numbers_yet_keeps_its_part_of_the_false_alarms() -> None:
+    early = Arm(100, 100, moments={Metric.SCORE: Moments(100, 0.7, 0.01)})
+    margins = [Margin(Metric.SCORE, 0.03), Margin(RESOLVED, 0.02)]
+    (found,) = compare_arms(early, early, margins, alpha=0.04)
+    assert found.alpha == pytest.approx(0.02)
+    late = replace(early, moments={**early.moments, RESOLVED: Moments(100, 0.5, 0.25)})
+    assert [each.alpha for each in compare_arms(late, late, margins, alpha=0.04)] == pytest.approx([0.02, 0.02])

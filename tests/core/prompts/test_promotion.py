@@ -14,6 +14,7 @@ from core.audit.acts import Act
 from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import list_audit, list_broken_audit_entries
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, SourceUnavailable
+from core.flags.layers import Holdout, find_holdout
 from core.flags.operations import change_rollout, create_flag, switch_flag
 from core.flags.store import get_flag, list_flags
 from core.prompts.promotion import (
@@ -28,6 +29,7 @@ from core.prompts.promotion import (
 from core.reverts import revert
 from core.rollouts.experiment_records import get_experiment
 from core.rollouts.experiments import decide_for
+from core.rollouts.layers import start_holdout
 from core.rollouts.ramps import PlannedExperiment
 from core.tracking.client import open_client
 from core.tracking.gateway import Tracking
@@ -177,6 +179,16 @@ def test_rolling_back_brings_everything_back_and_says_so_at_the_run(store: Store
     newest = list_audit(store)[0]
     assert (newest.entry_id, newest.action, newest.target) == (entry_id, "prompt.rollback", "qa")
     assert find_promotion(store, "qa") is None
+
+
+def test_a_holdout_that_began_since_stops_no_roll_back(store: Store, tracking: Tracking) -> None:
+    noted = boolean_flag(on=True, rollout_pct=5, metadata={"experiment": True})
+    create_flag(store, "new_prompt_v3", noted, BY)
+    promote_3(store, tracking)
+    start_holdout(store, Holdout("2026q4", 10), BY)
+    roll_back(store, tracking, "qa", BY)
+    flag = get_flag(store, "production", "new_prompt_v3")
+    assert (flag.view.share_pct, find_holdout(flag.view)) == (5, "2026q4")
 
 
 def test_a_flag_that_the_promotion_made_is_switched_off_by_its_roll_back(store: Store, tracking: Tracking) -> None:

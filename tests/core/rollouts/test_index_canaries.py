@@ -26,15 +26,19 @@ from core.config import load_config
 from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput, NotFound
 from core.flags.canary_plan import Automation
 from core.flags.definition import set_metadata
+from core.flags.layers import Holdout, find_holdout
 from core.flags.operations import create_flag, remove_flag, switch_flag, update_flag
 from core.flags.store import Flag, get_flag, list_flags
 from core.indexes.builds import plan_garbage
 from core.indexes.operations import register_index, retire_index, rollback_index, swap_index
 from core.indexes.registry import Index, list_aliases, newest_swap_id
 from core.jobs.scheduler import Scheduler
+from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.metrics.operations import add_metric
 from core.rollouts.canaries import CanaryReport, promote_canary, report_canaries, roll_back_canary, run_canaries
 from core.rollouts.canary import CanaryCall
 from core.rollouts.index_canaries import start_index_canary
+from core.rollouts.layers import start_holdout
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import canary_flag
 from quarterdeck.store import Store
@@ -229,6 +233,19 @@ def test_two_models_are_not_compared_by_their_scores(indexes: Store, deck: Quart
     assert [str(each.metric) for each in read(indexes).verdict.comparisons] == ["error rate"]
 
 
+def test_two_models_are_not_compared_by_scores_that_a_plan_names(indexes: Store, deck: Quarterdeck) -> None:
+    add_metric(indexes, MetricDefinition("good", MetricSource.SIMILARITY, Statistic.SHARE, at_least=0.5), ME)
+    add_index(indexes, "other", model="e5")
+    start(indexes, "other")
+    flag = flag_of(indexes)
+    named = {"canary_guardrails": "good", "canary_signals": "score, latency"}
+    update_flag(indexes, flag, set_metadata(flag.definition, named), ME)
+    serve(deck, {"v1": 0.7, "other": 0.3})
+    found = read(indexes)
+    assert [str(each.metric) for each in found.verdict.comparisons] == ["error rate"]
+    assert (found.verdict.call, found.verdict.signals) == (CanaryCall.HOLD, ())
+
+
 def test_a_candidate_that_fails_is_rolled_back_by_its_error_rate(indexes: Store, deck: Quarterdeck) -> None:
     start(indexes)
     serve(deck, {"v1": 0.7, "v2": 0.7}, fails=frozenset({"v2"}))
@@ -341,6 +358,38 @@ def test_it_waits_for_a_second_person_and_its_way_back_does_not(indexes: Store, 
     apply_request(indexes, get_request(indexes, needed.value.request_id), now=datetime.now(UTC))
     assert set(ask(deck).values()) == {"v1", "v2"}
     roll_back_canary(indexes, flag_of(indexes), ada)
+    assert set(ask(deck).values()) == {"v1"}
+
+
+def test_what_was_approved_is_void_where_the_alias_was_moved_since(indexes: Store, deck: Quarterdeck) -> None:
+    ada, bob = (Act(name, "because", roles=EDITOR, origin=Origin.PERSON) for name in ("ada", "bob"))
+    root = Act("root", "because", roles=hold_everywhere(Role.ADMIN), origin=Origin.PERSON)
+    set_policy(indexes, Policy(required=True), root, has_sign_in=True)
+    with pytest.raises(ApprovalNeeded) as needed:
+        start_index_canary(indexes, "default", "v2", ada, steps=STEPS, unprobed=True)
+    number = needed.value.request_id
+    approve_request(indexes, get_request(indexes, number), bob)
+    swap_index(indexes, "default", "v3", replace(ME, origin=Origin.SERVER), expected="v1")
+    with pytest.raises(Conflict, match=f"request {number} is void: alias 'default' was moved meanwhile"):
+        apply_request(indexes, get_request(indexes, number), now=datetime.now(UTC))
+    assert list_flags(indexes, ENVIRONMENT) == ()
+    assert set(ask(deck).values()) == {"v3"}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_nobody_in_the_holdout_searches_the_candidate(indexes: Store, deck: Quarterdeck, *, is_first: bool) -> None:
+    held = Holdout("2026q4", 20)
+    if is_first:
+        start_holdout(indexes, held, ME)
+    start(indexes, steps="50% for 1h, 80% for 1h, 100%", hours_ago=0)
+    if not is_first:
+        start_holdout(indexes, held, ME)
+    assert find_holdout(flag_of(indexes).view) == "2026q4"
+    assert 0.32 < sum(index == "v2" for index in ask(deck).values()) / len(USERS) < 0.48
+    assert not read(indexes).verdict.reason.startswith("Paused")
+    promote_canary(indexes, flag_of(indexes), ME)
+    assert 0.56 < sum(index == "v2" for index in ask(deck).values()) / len(USERS) < 0.72
+    roll_back_canary(indexes, flag_of(indexes), ME)
     assert set(ask(deck).values()) == {"v1"}
 
 

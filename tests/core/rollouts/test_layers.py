@@ -19,7 +19,14 @@ from core.audit.trail import list_audit
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.layer_store import get_holdout, get_layer
 from core.flags.layers import Holdout, Layer, find_holdout, find_layer
-from core.flags.operations import change_rollout, create_flag, import_flags, switch_flag, update_flag
+from core.flags.operations import (
+    change_hash_version,
+    change_rollout,
+    create_flag,
+    import_flags,
+    switch_flag,
+    update_flag,
+)
 from core.flags.schedule import ScheduleStep
 from core.flags.sentences import describe_rules
 from core.flags.store import Flag, export_flags, get_flag
@@ -43,6 +50,7 @@ from core.rollouts.schedules import create_schedule, run_schedules
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag, set_hash_version, split_flag
 from quarterdeck.flags import FlagSet
+from quarterdeck.slices import Slice, set_slices
 from quarterdeck.store import Store
 
 ENVIRONMENT = "production"
@@ -334,6 +342,23 @@ def test_a_canary_saved_past_the_operations_is_refused_in_its_own_change(store: 
         changing(store, ME) as change,
     ):
         replace_definition(change, flag, prepared)
+
+
+def test_a_flag_in_two_layers_is_refused(store: Store, layer: Layer) -> None:
+    both = [Slice("layer/another", ((0, 1_000),)), Slice(layer.space, ((0, 1_000),))]
+    with pytest.raises(Conflict, match="style has users of two layers; a flag can be in one"):
+        import_flags(store, {"flags": {"style": set_slices(split_flag({"a": 1, "b": 1}), both)}}, ME)
+
+
+def test_a_flag_that_keeps_out_of_a_holdout_cannot_be_hashed_in_another_way(store: Store) -> None:
+    start_holdout(store, Holdout("2026q4", 10), ME)
+    flag = make(store, "answers", canary_flag(50))
+    before = variants_of(store, "answers")
+    with pytest.raises(InvalidInput, match=r"^hash_version: answers buckets users by fractional-v2 and the holdout"):
+        change_hash_version(store, flag, "fractional-v2", ME)
+    assert variants_of(store, "answers") == before
+    stopped = switch_flag(store, flag, ME, on=False)  # the kill switch asks for nothing
+    assert stopped
 
 
 @pytest.mark.parametrize("share", [0, 50.5, -1])

@@ -181,6 +181,12 @@ def test_a_good_green_is_promoted_with_its_own_guardrails_confirmed(store: Store
     assert "the metric stars: it is not defined here (quarterdeck metrics add)" in verdict.missing
 
 
+@pytest.mark.parametrize("name", ["errors", "Error-Rate", "latency p95"])
+def test_a_name_that_means_a_built_in_metric_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidInput, match="is a built-in metric; choose another name"):
+        add_metric(store, replace(RESOLVED, name=name), Act("ada", "because"))
+
+
 def test_metrics_and_guardrails_are_found_by_name() -> None:
     known = (*BUILT_IN, STARS)
     assert parse_metric("latency", known) is Metric.LATENCY
