@@ -169,6 +169,7 @@ def test_a_service_that_cannot_be_looked_at_stops_no_other(tmp_path: Path, monke
     assert list_due(store, "made", now=NOW) == (scopes[1],)
 
 
+@pytest.mark.deep
 def test_a_look_is_a_process_of_its_own(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/deck.db"
     store = Store(url, create=True)
