@@ -35,7 +35,7 @@ from core.corpus.clones import clone_of
 from core.corpus.corpus import Corpus
 from core.corpus.locations import parse_location
 from core.coverage.judging import judge_all_questions
-from core.coverage.newcomers import look_for_all
+from core.coverage.newcomers import list_due, look_aside
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
 from core.embedding.embed import Embedder
@@ -193,8 +193,11 @@ def _judge_log(config: Config, store: Store) -> int:
 
 
 def _look_for_emerging(config: Config, store: Store) -> int:
-    embedder = Embedder(config.embedding_model, cache=VectorCache(store))
-    return look_for_all(store, embedder, now=datetime.now(UTC))
+    """Look in another process: the first look embeds weeks of questions, and each one reads weeks of the log."""
+    now, model = datetime.now(UTC), config.embedding_model
+    if not list_due(store, model, now=now):
+        return 0
+    return int(run_aside(look_aside, config.database_url, config.log_url, model, now))
 
 
 def _settle_ledger(config: Config, store: Store) -> int:

@@ -72,10 +72,11 @@ def replay_days(rule: AlertRule, days: Sequence[DayValue], *, first: date, last:
     by_day = {day.day: at for at, day in enumerate(days)}
     alarms: list[PastAlarm] = []
     level, known = Level.OK, 0
+    reach = 3 * rule.for_days + rule.no_data_days + 7  # days that may decide, those without a value among them
     for ago in range((last - first).days + 1):
         day = first + timedelta(days=ago)
         known = by_day.get(day, known - 1) + 1
-        reading = judge_days(rule, days[max(0, known - 3 * rule.for_days - 7) : known], today=day + timedelta(days=1))
+        reading = judge_days(rule, days[max(0, known - reach) : known], today=day + timedelta(days=1))
         found = reading.level
         if reading.is_missing and rule.no_data is not WithoutData.KEEP:
             found = Level.WARNING if rule.no_data is WithoutData.ALERT else Level.OK
@@ -133,6 +134,8 @@ def expect_false_alarms(rule: AlertRule, quiet: Sequence[DayValue], *, seed: int
     if rule.kind is AlertKind.VERDICT and rule.metric == "canary":
         basis = f"at most {CANARY_ALARMS_A_STEP:.0%} of a canary's steps are rolled back although nothing is wrong"
         return FalseAlarms(None, None, None, basis)
+    if rule.kind is AlertKind.VERDICT and rule.from_level is Level.WARNING:
+        return FalseAlarms(None, None, None, "the state watch has no stated rate; called drops and outages have")
     if rule.kind is AlertKind.VERDICT:
         return FalseAlarms(DRIFT_ALARMS_A_YEAR, None, None, "the rate of the sequential verdict, measured on 28 stores")
     if len(quiet) < FEWEST_QUIET:

@@ -99,6 +99,11 @@ def get_queue(store: Store, environment: str, channel: str) -> tuple[Queue, int]
     return read_queue(stored), version
 
 
+def get_queue_version(store: Store, environment: str, channel: str) -> int:
+    """Return the version of a queue that the next writer expects, also of one that cannot be read."""
+    return get_setting(store, _key(Family.ALERT_QUEUE, environment, channel)).version
+
+
 def save_queue(connection: Connection, environment: str, channel: str, queue: Queue, *, expected_version: int) -> None:
     """Save the messages of a channel. Raises Conflict if somebody else was faster."""
     told = [each.to_json() for each in queue]
@@ -106,9 +111,17 @@ def save_queue(connection: Connection, environment: str, channel: str, queue: Qu
 
 
 def _convert(former: list[dict[str, Any]] | None) -> dict[str, list[dict[str, Any]]]:
-    """Return the rules of release 0.1 as rules and channels."""
-    pairs = [convert_rule(told) for told in former or ()]
-    return {"rules": [rule for rule, _ in pairs], "channels": [channel for _, channel in pairs]}
+    """Return the rules of release 0.1 as rules and channels; one that cannot be converted is named, not used."""
+    rules, channels = [], []
+    for told in former or ():
+        try:
+            rule, channel = convert_rule(told)
+        except (InvalidInput, KeyError, TypeError):
+            rules.append(told)
+        else:
+            rules.append(rule)
+            channels.append(channel)
+    return {"rules": rules, "channels": channels}
 
 
 def _book_key(environment: str) -> SettingKey:

@@ -41,8 +41,11 @@ class Channel:
         if self.kind is ChannelKind.APPRISE:
             self._check_service()
             return
-        parts = urlsplit(self.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        try:
+            parts = urlsplit(self.address)
+        except ValueError as error:
+            raise InvalidInput("url", str(error)) from error
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise InvalidInput("url", "must be an http or https address without a password in it")
         if self.secret or self.kind is ChannelKind.WEBHOOK:
             check_secret(self.secret)

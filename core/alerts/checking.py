@@ -18,7 +18,7 @@ from core.alerts.rules import AlertRule
 from core.alerts.states import AlertState, AlertStatus, Told, apply_reading, find_due
 from core.alerts.values import AlertSources, ScopeValues
 from core.audit.environments import list_environments
-from core.errors import Conflict, QuarterdeckError
+from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.log.retrievals import list_scopes_of
 from quarterdeck.clock import to_ms
 from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
@@ -68,11 +68,18 @@ def put_in_queues(
     store: Store, connection: Connection, book: AlertBook, rule: AlertRule, messages: Sequence[Message], *,
     environment: str, now: datetime,
 ) -> None:  # fmt: skip
-    """Put messages into the queue of every channel of a rule; channels that are gone are left out. Raises Conflict."""
+    """Put messages into the queue of every channel of a rule. Raises Conflict.
+
+    Channels that are gone are left out, and those whose queue cannot be read: the others are told all the same.
+    """
     for name in dict.fromkeys(rule.channels):
         if book.find_channel(name) is None:
             continue
-        queue, version = get_queue(store, environment, name)
+        try:
+            queue, version = get_queue(store, environment, name)
+        except InvalidInput as error:
+            logger.warning("channel %s: %s", name, error)
+            continue
         for message in messages:
             queue = add_message(queue, message, make_title(message), now_ms=to_ms(now))
         save_queue(connection, environment, name, queue, expected_version=version)

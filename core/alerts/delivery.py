@@ -4,8 +4,10 @@ At least once (decision 0085): a message is claimed before it is sent, and count
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -25,6 +27,7 @@ logger = logging.getLogger("quarterdeck")
 
 AT_ONCE = 8  # channels
 MOST_AT_A_TIME = 50  # messages of one channel in one run
+MOST_S = 5.0  # after which a run begins no further message: the next one serves the channels that were quick, too
 _TRIES = 20  # of noting how an attempt ended, while others add messages
 
 Send = Callable[[Channel, Mapping[str, Any], str], None]
@@ -45,58 +48,98 @@ def send_message(channel: Channel, message: Mapping[str, Any], base: str) -> Non
 
 
 def deliver_alerts(
-    store: Store, environment: str, *, now: datetime, base: str = "", send: Send = send_message
-) -> tuple[str, ...]:
+    store: Store, environment: str, *, now: datetime, base: str = "", send: Send = send_message,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[str, ...]:  # fmt: skip
     """Send the due messages of every channel of an environment; return one line for each that arrived or failed.
 
     Channels are served at the same time, so a slow receiver delays no other. What fails is tried again later, after a
-    restart too: how often and when is in the store.
+    restart too: how often and when is in the store. `clock` counts the seconds that the run takes.
     """
-    channels = read_book(store, environment).channels
-    if not channels:
-        return ()
-    with ThreadPoolExecutor(min(AT_ONCE, len(channels)), thread_name_prefix="quarterdeck-alerts") as pool:
-        run = partial(_serve, store, environment, now=now, base=base, send=send)
-        return tuple(line for lines in pool.map(run, channels) for line in lines)
+    return _deliver(store, (environment,), now=now, base=base, send=send, clock=clock)
 
 
-def deliver_all_alerts(store: Store, own: str, *, now: datetime, base: str) -> tuple[str, ...]:
-    """Call `deliver_alerts` for every environment in the store, and for the server's `own`."""
-    found: list[str] = []
-    for name in list_environments(store, own):
-        found += deliver_alerts(store, name, now=now, base=base)
-    return tuple(found)
-
-
-def _serve(
-    store: Store, environment: str, channel: Channel, *, now: datetime, base: str, send: Send
+def deliver_all_alerts(
+    store: Store, own: str, *, now: datetime, base: str, send: Send = send_message
 ) -> tuple[str, ...]:
+    """The same for every environment in the store, and for the server's `own`, all at the same time."""
+    return _deliver(store, list_environments(store, own), now=now, base=base, send=send, clock=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run over the queues: how it sends, and what time it is meanwhile."""
+
+    store: Store
+    started_ms: int
+    base: str
+    send: Send
+    clock: Callable[[], float]
+    began: float
+
+    @property
+    def took_s(self) -> float:
+        return self.clock() - self.began
+
+    @property
+    def now_ms(self) -> int:
+        return self.started_ms + int(1_000 * self.took_s)
+
+
+def _deliver(
+    store: Store, environments: Sequence[str], *, now: datetime, base: str, send: Send, clock: Callable[[], float]
+) -> tuple[str, ...]:
+    run = _Run(store, to_ms(now), base, send, clock, clock())
+    places = [(name, channel) for name in environments for channel in _list_channels(store, name)]
+    if not places:
+        return ()
+    with ThreadPoolExecutor(min(AT_ONCE, len(places)), thread_name_prefix="quarterdeck-alerts") as pool:
+        return tuple(line for lines in pool.map(lambda place: _serve(run, *place), places) for line in lines)
+
+
+def _list_channels(store: Store, environment: str) -> Sequence[Channel]:
     try:
-        return tuple(_send_due(store, environment, channel, now=now, base=base, send=send))
+        return read_book(store, environment).channels
     except QuarterdeckError as error:
-        logger.warning("channel %s: %s", channel.name, error)
-        return (f"{channel.name}: {error}",)
+        logger.warning("alerts of %s: %s", environment, error)
+        return ()
 
 
-def _send_due(
-    store: Store, environment: str, channel: Channel, *, now: datetime, base: str, send: Send
-) -> Iterator[str]:
-    now_ms = to_ms(now)
+def _serve(run: _Run, environment: str, channel: Channel) -> tuple[str, ...]:
+    lines: list[str] = []
+    try:
+        lines.extend(_send_due(run, environment, channel))
+    except Exception as error:  # whatever a queue holds, it stops no other
+        said = str(error) if isinstance(error, QuarterdeckError) else f"{type(error).__name__} while it was served"
+        logger.warning("channel %s: %s", channel.name, said)
+        logger.debug("channel %s", channel.name, exc_info=error)
+        lines.append(f"{channel.name}: {said}")
+    return tuple(lines)
+
+
+def _send_due(run: _Run, environment: str, channel: Channel) -> Iterator[str]:
+    """Send what is due. A claim has the time at which its attempt begins: an older one would look like a dead server's.
+
+    Where another server claims at the same time, it goes on with the channel.
+    """
     for _ in range(MOST_AT_A_TIME):
-        queue, version = get_queue(store, environment, channel.name)
-        following = choose_next(queue, now_ms=now_ms)
-        if following is None or not _save(store, environment, channel, claim(queue, following.number, now_ms=now_ms),
-                                          version):  # fmt: skip
+        queue, version = get_queue(run.store, environment, channel.name)
+        following = choose_next(queue, now_ms=run.now_ms)
+        if following is None or run.took_s > MOST_S:
             return
-        problem = _try(channel, following, base, send)
+        claimed = claim(queue, following.number, now_ms=run.now_ms)
+        if not _save(run.store, environment, channel, claimed, version):
+            return
+        problem = _try(channel, following, run.base, run.send)
         if problem:
-            _note(store, environment, channel, partial(note_failed, number=following.number, problem=problem,
-                                                       now_ms=now_ms))  # fmt: skip
+            noted = partial(note_failed, number=following.number, problem=problem, now_ms=run.now_ms)
             logger.warning("alert %s: %s", following.title, problem)
-            yield f"{channel.name}: {following.title}: {problem}"
+            said = f"{channel.name}: {following.title}: {problem}"
         else:
-            _note(store, environment, channel, partial(note_sent, number=following.number, now_ms=now_ms))
-            yield f"{channel.name}: sent {following.title}"
+            noted = partial(note_sent, number=following.number, now_ms=run.now_ms)
+            said = f"{channel.name}: sent {following.title}"
+        _note(run.store, environment, channel, noted)
+        yield said
 
 
 def _try(channel: Channel, delivery: QueuedMessage, base: str, send: Send) -> str:

@@ -5,7 +5,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from core.alerts.book import AlertBook, get_queue, read_book, read_states, save_book, save_queue, save_states
+from core.alerts.book import (
+    AlertBook,
+    get_queue,
+    get_queue_version,
+    read_book,
+    read_states,
+    save_book,
+    save_queue,
+    save_states,
+)
 from core.alerts.channels import Channel, ChannelKind, check_url
 from core.alerts.checking import end_alarms, put_in_queues
 from core.alerts.delivery import Send, send_message
@@ -41,7 +50,7 @@ def save_alert_rule(store: Store, rule: AlertRule, by: Act) -> int:
     before, rules = _replace(book.stored["rules"], rule.name, rule.to_json())
     with changing(store, by) as change:
         _save(change, book, rules=rules)
-        change.record(Action.ALERT_SAVE, rule.name, before, rule.to_json())
+        change.record(Action.ALERT_SAVE, rule.name, _without_secrets(before), rule.to_json())
     return change.entry_id
 
 
@@ -56,7 +65,7 @@ def save_webhook_rule(store: Store, rule: AlertRule, *, url: str, secret: str, b
     with changing(store, by) as change:
         _save(change, book, rules=rules, channels=channels)
         change.record(Action.ALERT_CHANNEL, channel.name, _without_secrets(former), channel)
-        change.record(Action.ALERT_SAVE, rule.name, before, rule.to_json())
+        change.record(Action.ALERT_SAVE, rule.name, _without_secrets(before), rule.to_json())
     return change.entry_id
 
 
@@ -71,7 +80,7 @@ def delete_alert_rule(store: Store, name: str, by: Act) -> int:
         _save(change, book, rules=rules)
         if rule:
             _end_rule(store, change, book, rule)
-        change.record(Action.ALERT_DELETE, name, before, None)
+        change.record(Action.ALERT_DELETE, name, _without_secrets(before), None)
     return change.entry_id
 
 
@@ -97,7 +106,7 @@ def delete_channel(store: Store, name: str, by: Act) -> int:
         raise NotFound(f"channel: there is no channel {name!r} in {by.environment}")
     if using := [rule.name for rule in book.rules if name in rule.channels]:
         raise InvalidInput("channel", f"the rules {', '.join(using)} use {name}; change or remove them first")
-    _, version = get_queue(store, by.environment, name)
+    version = get_queue_version(store, by.environment, name)
     with changing(store, by) as change:
         _save(change, book, channels=channels)
         if version:
@@ -229,15 +238,16 @@ def _save(change: Change, book: AlertBook, *, rules: Entries | None = None, chan
 
 def _replace(entries: Entries, name: str, entry: dict[str, Any] | None) -> tuple[dict[str, Any] | None, Entries]:
     """Return the former entry of a name, and the entries with another one in its place; one that is None is removed."""
-    former = next((each for each in entries if each.get("name") == name), None)
-    kept = [each for each in entries if each.get("name") != name]
+    named = [each for each in entries if isinstance(each, dict) and each.get("name") == name]
+    former, kept = next(iter(named), None), [each for each in entries if each not in named]
     return former, [*kept, entry] if entry else kept
 
 
-def _without_secrets(channel: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if channel is None:
+def _without_secrets(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a channel, or a rule of release 0.1 with its webhook, as the audit trail may know it."""
+    if entry is None:
         return None
-    return {name: value for name, value in channel.items() if name not in ("secret", "address")}
+    return {name: value for name, value in entry.items() if name not in ("secret", "address", "url")}
 
 
 def _check_metric(store: Store, rule: AlertRule, environment: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from typing import Any
+from urllib.parse import unquote
 
 from core.alerts.channels import LOCAL_SERVICES
 from core.errors import InvalidInput, SourceUnavailable
@@ -15,8 +16,8 @@ _log = logging.getLogger("apprise")
 
 
 def check_service(address: str) -> None:
-    """Raise InvalidInput unless apprise understands this address."""
-    if not len(_open(address)):
+    """Raise InvalidInput unless apprise understands this address, and as one service."""
+    if not _open(address):
         service = address.partition("://")[0]
         raise InvalidInput("address", f"apprise does not understand this {service}:// address; see its documentation")
 
@@ -47,7 +48,7 @@ def _send(address: str, title: str, body: str, level: str) -> str:
 
     try:
         opened = _open(address)
-        if not len(opened):
+        if opened is None:
             return "apprise does not understand its address"
         with _Said() as said:
             kind = apprise.NotifyType(_KINDS.get(level, "success"))
@@ -58,7 +59,10 @@ def _send(address: str, title: str, body: str, level: str) -> str:
 
 
 def _open(address: str) -> Any:
-    """Return apprise with this one service: no redirects, no file of its own, no plugins from elsewhere."""
+    """Return the one service of an address, None for none: no redirects, no file of its own.
+
+    `Apprise.add` would split the address at blanks into several services, of which only the first was checked.
+    """
     import apprise
 
     if address.partition("://")[0].lower() in LOCAL_SERVICES:
@@ -67,9 +71,7 @@ def _open(address: str) -> Any:
         async_mode=False, http_redirects=False, secure_logging=True, service_timeout=0,
         storage_mode=apprise.PersistentStoreMode.MEMORY, app_id="Quarterdeck", app_desc="Quarterdeck",
     )  # fmt: skip
-    opened = apprise.Apprise(asset=asset)
-    opened.add(address)
-    return opened
+    return apprise.Apprise.instantiate(address, asset=asset)
 
 
 class _Said(logging.Handler):
@@ -98,5 +100,5 @@ def _clean(said: str, address: str) -> str:
     rest = address.partition("://")[2]
     for mark in "/?&=@:;,":
         rest = rest.replace(mark, " ")
-    parts = [part for part in rest.split() if len(part) > 3]
+    parts = {each for part in rest.split() for each in (part, unquote(part)) if len(each) > 3}
     return scrub(" ".join(said.split()), sorted(parts, key=len, reverse=True))[:_LONGEST]

@@ -5,6 +5,7 @@ Kept are hashes of the questions; their texts stay in the log, where erasing and
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -24,8 +25,8 @@ from core.coverage.emerging import (
     merge_calls,
 )
 from core.embedding.embed import Embedder
-from core.embedding.vectors import hash_text
-from core.errors import NotFound
+from core.embedding.vectors import VectorCache, hash_text
+from core.errors import Conflict, NotFound, QuarterdeckError
 from core.log.filters import QuestionFilter
 from core.log.questions import with_spellings
 from core.log.retrievals import Window, find_bounds, list_asked_by, list_questions, list_scopes, today_in
@@ -43,8 +44,33 @@ _MOST_TEXTS = 200_000
 
 
 def look_for_all(store: Store, embedder: Embedder, *, now: datetime) -> int:
-    """Look for emerging topics in every scope; return how many scopes had a day that was not looked at yet."""
-    return sum(look_for_emerging(store, embedder, scope=scope, now=now) for scope in list_scopes(store))
+    """Look for emerging topics in every scope; return how many scopes had a day that was not looked at yet.
+
+    A scope that cannot be looked at stops no other: it is named in the QuarterdeckError that is raised at the end.
+    """
+    due, problems = list_due(store, embedder.model, now=now), []
+    for scope in due:
+        try:
+            look_for_emerging(store, embedder, scope=scope, now=now)
+        except Conflict:
+            continue  # another server was faster
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other scopes are looked at
+            kind = "" if isinstance(error, QuarterdeckError) else f"{type(error).__name__}: "
+            problems.append(f"{scope.service} in {scope.environment}: {kind}{' '.join(str(error).split())[:300]}")
+    if problems:
+        raise QuarterdeckError("; ".join(problems))
+    return len(due)
+
+
+def look_aside(url: str, log_url: str | None, model: str, now: datetime) -> int:
+    """Call `look_for_all` for the store at an address: for a process of its own, where minutes hold up no page."""
+    with closing(Store(url, log_url=log_url)) as store:
+        return look_for_all(store, Embedder(model, cache=VectorCache(store)), now=now)
+
+
+def list_due(store: Store, model: str, *, now: datetime) -> tuple[Scope, ...]:
+    """Return the scopes with a day that was not looked at yet with this embedding model."""
+    return tuple(scope for scope in list_scopes(store) if not _is_looked_at(store, model, scope, now=now))
 
 
 def look_for_emerging(store: Store, embedder: Embedder, *, scope: Scope, now: datetime) -> bool:
@@ -53,11 +79,11 @@ def look_for_emerging(store: Store, embedder: Embedder, *, scope: Scope, now: da
     Embeds the questions that have no vector yet, which takes minutes the first time. Raises SourceUnavailable, and
     Conflict where another server was faster.
     """
-    until = today_in(store, scope, now=now) - timedelta(days=1)
-    name = scope_key(Family.EMERGING, scope)
-    known, version = get_setting(store, name)
-    if known and (known["until"], known["model"]) == (until.isoformat(), embedder.model):
+    if _is_looked_at(store, embedder.model, scope, now=now):
         return False
+    until = _find_last_day(store, scope, now=now)
+    name = scope_key(Family.EMERGING, scope)
+    _, version = get_setting(store, name)
     calls, problem = _find_calls(store, embedder, scope, until)
     kept = {
         "until": until.isoformat(), "model": embedder.model, "problem": problem,
@@ -101,6 +127,16 @@ def narrow_to_new(store: Store, wanted: QuestionFilter, scope: Scope, topic_id: 
     start_ms, end_ms = find_bounds(store, scope, Window(first, found.until + timedelta(days=1)))
     inside = replace(wanted, texts=topic.questions, start_ms=start_ms, end_ms=end_ms)
     return topic.label, with_spellings(store, inside, start_ms=start_ms, end_ms=end_ms)
+
+
+def _is_looked_at(store: Store, model: str, scope: Scope, *, now: datetime) -> bool:
+    known = get_setting(store, scope_key(Family.EMERGING, scope)).value
+    until = _find_last_day(store, scope, now=now)
+    return bool(known) and (known["until"], known["model"]) == (until.isoformat(), model)
+
+
+def _find_last_day(store: Store, scope: Scope, *, now: datetime) -> date:
+    return today_in(store, scope, now=now) - timedelta(days=1)
 
 
 def _find_calls(store: Store, embedder: Embedder, scope: Scope, until: date) -> tuple[list[EmergingCall], str]:

@@ -32,6 +32,7 @@ class ReplayCandidate:
     prompt: Prompt | None = None
 
     def __post_init__(self) -> None:
+        check_reranker(self.reranker)
         if not self.changes:
             raise InvalidInput(
                 "candidate", "give an index, or one of documents, characters, embedding model, reranker and prompt"
@@ -41,7 +42,6 @@ class ReplayCandidate:
             raise InvalidInput("characters", problem)
         if self.index and self.documents:
             raise InvalidInput("documents", f"{self.index} has its documents; give one of the two")
-        check_reranker(self.reranker)
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -87,15 +87,24 @@ class ReplayCandidate:
 
 
 def check_reranker(name: str) -> None:
-    """Raise InvalidInput unless a reranker is none, `bm25`, or an address."""
-    if name and name != BM25 and not name.startswith(("http://", "https://")):
-        raise InvalidInput("reranker", f"must be {BM25}, or the http address of a reranking server, not {name[:80]!r}")
+    """Raise InvalidInput unless a reranker is none, `bm25`, or an address, which may hold a secret: not repeated."""
+    if not name or name == BM25:
+        return
+    try:
+        parts = urlsplit(name)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not all("!" <= letter <= "~" for letter in name):
+        raise InvalidInput("reranker", f"must be {BM25}, or the http address of a reranking server")
+    if "@" in parts.netloc:
+        raise InvalidInput("reranker", "must have no password in its address; its key is QUARTERDECK_RERANKER_KEY")
 
 
 def name_reranker(reranker: str) -> str:
     """Return a reranker's short name: of an address its host and path, without anything that may be secret.
 
-    >>> name_reranker("https://ada:pw@rank.example.org/v2/rerank?key=1"), name_reranker("bm25")
+    >>> name_reranker("https://rank.example.org/v2/rerank?key=1"), name_reranker("bm25")
     ('rank.example.org/v2/rerank', 'bm25')
     """
     parts = urlsplit(reranker)

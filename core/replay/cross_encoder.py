@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core.deployments.health import StayHere
-from core.errors import InvalidInput, SourceUnavailable
+from core.errors import SourceUnavailable
 from core.prompts.spending import Budget
+from core.replay.candidates import check_reranker, name_reranker
 
 KEY = "QUARTERDECK_RERANKER_KEY"
 ATTEMPTS, LONGEST_WAIT_S, TIMEOUT_S = 3, 30.0, 30.0
@@ -40,8 +41,7 @@ class CrossEncoder:
         environ: Mapping[str, str] = os.environ,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InvalidInput("reranker", f"must be an http address, not {url[:80]!r}")
+        check_reranker(url)
         self.url, self._usd, self._budget, self._sleep = url, usd, budget, sleep
         key = environ.get(KEY, "")
         self._headers = {"Content-Type": "application/json", "User-Agent": "quarterdeck"}
@@ -65,7 +65,7 @@ class CrossEncoder:
                 problem += f" and asks to wait {wait:.0f} s"
                 break
             self._sleep(wait or 0.5 * 2 ** (attempt - 1))
-        raise SourceUnavailable(f"the reranker {self.url.split('?')[0]} {problem}")
+        raise SourceUnavailable(f"the reranker {name_reranker(self.url)} {problem}")
 
     def _ask(self, body: bytes) -> tuple[Any, str, float | None]:
         """Return the answer, else the problem and the seconds until another attempt makes sense, None for never."""
@@ -81,7 +81,7 @@ class CrossEncoder:
                     f"answered HTTP {error.code}",
                     _wait_s(error.headers.get("Retry-After", "")) if again else None,
                 )
-        except ValueError:
+        except (ValueError, RecursionError):
             return None, "did not answer with JSON", None
         except (OSError, http.client.HTTPException) as error:
             said = " ".join(str(getattr(error, "reason", error)).split())[:200] or type(error).__name__
@@ -92,7 +92,7 @@ def _read_scores(answer: Any, count: int) -> list[float]:
     """Return the scores in the passages' order. Raises SourceUnavailable unless there is one for each."""
     try:
         found = {int(row["index"]): float(row["relevance_score"]) for row in answer["results"]}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         found = {}
     if sorted(found) != list(range(count)) or not all(map(math.isfinite, found.values())):
         raise SourceUnavailable(

@@ -60,6 +60,17 @@ def test_days_without_data_end_no_alarm_unless_the_rule_says_so() -> None:
     assert replayed(replace(RULE, no_data=WithoutData.ALERT), 0, 0, None, 0) == [(2, 2, 2)]
 
 
+def test_no_data_is_no_alarm_before_its_days() -> None:
+    rule = replace(RULE, no_data=WithoutData.ALERT, no_data_days=15)
+    assert replayed(rule, 0, *[None] * 14) == []
+    assert replayed(rule, 0, *[None] * 15) == [(15, 15, None)]
+
+
+def test_the_state_watch_has_no_stated_rate() -> None:
+    assert expect_false_alarms(AlertRule("ops"), ()).a_year == 0.5
+    assert expect_false_alarms(AlertRule("ops", from_level=Level.WARNING), ()).a_year is None
+
+
 def test_the_fast_count_of_the_bootstrap_is_the_rule_itself() -> None:
     rng = np.random.default_rng(5)
     for for_days in (1, 2, 3):

@@ -259,6 +259,71 @@ def test_a_rule_a_channel_and_a_queue_that_cannot_be_read_stop_no_other(store):
     assert list_deliveries(store, "production")[1] == (lines[0],)
 
 
+def test_a_queue_that_cannot_be_read_hides_no_alarm_from_other_channels_and_goes_with_its_channel(store):
+    fail(store, days={1: 5})
+    for name in ("bad", "good", "odd"):
+        add_channel(store, name)
+    save_alert_rule(store, AlertRule("ops", **SHARE, channels=("bad", "good")), ME)
+    waits = {"number": 1, "key": "a", "title": "a", "made_ms": 0, "message": {}, "outcome": "waiting", "next_ms": None}
+    with store.begin() as connection:
+        save_setting(connection, "alert_queue:production:bad", [{"broken": True}], expected_version=0)
+        save_setting(connection, "alert_queue:production:odd", [waits], expected_version=0)
+    assert check_alerts(store, "production", now=NOW) == ("ops: share that failed of answers is firing",)
+    told = []
+    lines = deliver_alerts(store, "production", now=NOW, send=keep(told))
+    assert told == [("good", "answers", "firing")]
+    assert [line.partition(":")[0] for line in lines] == ["bad", "good", "odd"]
+    delete_alert_rule(store, "ops", ME)
+    delete_channel(store, "bad", ME)
+    assert get_queue(store, "production", "bad")[0] == ()
+
+
+def test_a_rule_of_release_0_1_that_cannot_be_read_stops_no_other_and_shows_no_secret(store):
+    good = {"name": "ops", "url": "https://example.org/hidden", "secret": SECRET}
+    key = setting_key(Family.ALERT_RULES, "production")
+    with store.begin() as connection:
+        save_setting(connection, key, [{**good, "name": "two\nlines"}, good, "text"], expected_version=0)
+    book = read_book(store, "production")
+    assert [rule.name for rule in book.rules] == ["ops"]
+    assert [problem.partition(":")[0] for problem in book.problems] == [r"rule 'two\nlines'", "rule without a name"]
+    delete_alert_rule(store, "two\nlines", ME)
+    assert [rule.name for rule in read_book(store, "production").rules] == ["ops"]
+    assert SECRET not in repr(list_audit(store)) and "hidden" not in repr(list_audit(store))
+
+
+def test_a_claim_is_as_old_as_its_attempt_however_long_the_run_takes(store):
+    for service in ("answers", "search"):
+        fail(store, days={1: 5}, scope=Scope("production", service))
+    add_rule(store, "ops", **SHARE)
+    check_alerts(store, "production", now=NOW)
+    passed, claims = [0.0], []
+
+    def send(*_):
+        queue, _ = get_queue(store, "production", "ops")
+        claims.append(max(each.claimed_ms for each in queue) - to_ms(NOW))
+        passed[0] += 4
+
+    deliver_alerts(store, "production", now=NOW, send=send, clock=lambda: passed[0])
+    assert claims == [0, 4_000]
+
+
+def test_a_slow_receiver_holds_a_run_up_for_one_message(store):
+    for service in ("answers", "search"):
+        fail(store, days={1: 5}, scope=Scope("production", service))
+    add_rule(store, "ops", **SHARE)
+    check_alerts(store, "production", now=NOW)
+    passed, sent = [0.0], []
+
+    def send(_channel, message, _base):
+        sent.append(message["service"])
+        passed[0] += 10
+
+    for expected in (1, 2):
+        deliver_alerts(store, "production", now=NOW, send=send, clock=lambda: passed[0])
+        assert len(sent) == expected
+    assert sorted(sent) == ["answers", "search"]
+
+
 def test_a_metric_that_cannot_be_read_stops_no_other_rule(store):
     fail(store, days={1: 5})
     add_rule(store, "a-canaries", metric="canary")

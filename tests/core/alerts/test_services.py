@@ -123,3 +123,28 @@ def test_a_drop_reaches_a_mailbox_and_a_slow_receiver_delays_nobody(store) -> No
     assert {(each.channel, each.delivery.outcome) for each in found} == {
         ("mail", SendOutcome.SENT), ("slow", SendOutcome.WAITING),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["json://localhost syslog://", "json://localhost, json://example.org"])
+def test_an_address_is_one_service(address: str) -> None:
+    with pytest.raises(InvalidInput, match="^address: apprise does not understand this json:// address"):
+        check_service(address)
+    with pytest.raises(SourceUnavailable, match="apprise does not understand its address"):
+        notify(address, "a", "b", level="critical")
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://[::1", "https://:hidden@example.org/"])
+def test_an_address_of_a_webhook_that_is_none_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(InvalidInput, match="^url: ") as caught:
+        Channel("ops", ChannelKind.WEBHOOK, url, "a secret of some length")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_secret_is_hidden_as_it_is_written_and_as_it_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_named: object) -> None:
+        raise ValueError("the password p@ssw0rd is wrong")
+
+    monkeypatch.setattr(services, "_open", refuse)
+    with pytest.raises(SourceUnavailable) as caught:
+        notify("jsons://user:p%40ssw0rd@localhost/x", "a", "b", level="critical")
+    assert "p@ssw0rd" not in str(caught.value)

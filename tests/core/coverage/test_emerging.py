@@ -6,16 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.coverage import newcomers
 from core.coverage.emerging import AskedDay, EmergingCall, ReferenceQuestions, Watch, describe_emerging, merge_calls
-from core.coverage.newcomers import look_for_emerging, narrow_to_new, report_emerging
+from core.coverage.newcomers import (
+    list_due,
+    look_aside,
+    look_for_all,
+    look_for_emerging,
+    narrow_to_new,
+    report_emerging,
+)
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
-from core.errors import NotFound
+from core.errors import NotFound, QuarterdeckError
+from core.jobs.aside import run_aside
 from core.log.filters import QuestionFilter
 from core.log.questions import count_questions
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.scope import DEFAULT_SCOPE
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 SIZE, TOPICS = 48, 12
@@ -140,3 +149,31 @@ def test_a_young_log_says_why_nothing_is_called(tmp_path: Path) -> None:
     fill(store, Asking(), days=10, new_days=0)
     look_for_emerging(store, Embedder("made", cache=VectorCache(store)), scope=DEFAULT_SCOPE, now=NOW)
     assert report_emerging(store, DEFAULT_SCOPE).problem.startswith("needs questions of 14 days before this week")
+
+
+def test_a_service_that_cannot_be_looked_at_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"sqlite:///{tmp_path}/deck.db", create=True)
+    scopes = [Scope("production", name) for name in ("a", "b", "c")]
+    append_retrievals(store, [Retrieval(NOW - timedelta(days=1), "q", 0.6, scope=scope) for scope in scopes])
+    look = newcomers.look_for_emerging
+
+    def look_but_fail(*args: object, scope: Scope, **given: object) -> bool:
+        if scope.service == "b":
+            raise ValueError("out of\norder")
+        return look(*args, scope=scope, **given)
+
+    monkeypatch.setattr(newcomers, "look_for_emerging", look_but_fail)
+    embedder = Embedder("made", cache=VectorCache(store))
+    with pytest.raises(QuarterdeckError, match="^b in production: ValueError: out of order$"):
+        look_for_all(store, embedder, now=NOW)
+    assert list_due(store, "made", now=NOW) == (scopes[1],)
+
+
+@pytest.mark.deep
+def test_a_look_is_a_process_of_its_own(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/deck.db"
+    store = Store(url, create=True)
+    fill(store, Asking(), days=3, new_days=0)
+    assert run_aside(look_aside, url, None, "made", NOW) == 1
+    assert report_emerging(store, DEFAULT_SCOPE).until == TODAY - timedelta(days=1)
+    assert list_due(store, "made", now=NOW) == ()

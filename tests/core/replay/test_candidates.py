@@ -15,7 +15,7 @@ def test_a_chain_is_named_after_its_parts_in_the_order_in_which_they_act() -> No
     assert ReplayCandidate("docs-v2").name == "docs-v2"
     cut = ReplayCandidate(documents="/srv/handbook", characters=400)
     assert cut.changes == ("documents handbook", "passages of 400")
-    assert "pw" not in ReplayCandidate(reranker="https://ada:pw@rank.example.org/rerank?key=pw").name
+    assert "pw" not in ReplayCandidate(reranker="https://rank.example.org/rerank?key=pw").name
 
 
 def test_what_is_built_for_the_replay_is_told_from_what_is_there() -> None:
@@ -51,3 +51,10 @@ def test_a_prediction_is_about_the_index_that_goes_live() -> None:
 def test_what_makes_no_candidate_is_named(given: dict, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         ReplayCandidate(**given)
+
+
+@pytest.mark.parametrize("address", ["https://ada:pw@rank.example.org", "http://[pw", "http://rank:pw/", "http://a pw"])
+def test_an_address_that_cannot_be_asked_is_refused_without_repeating_it(address: str) -> None:
+    with pytest.raises(InvalidInput, match="^reranker: must ") as caught:
+        ReplayCandidate(reranker=address)
+    assert "pw" not in str(caught.value).replace("password", "")

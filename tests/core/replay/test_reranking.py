@@ -50,6 +50,8 @@ def test_a_server_is_asked_again_while_it_is_busy_and_paid_only_for_answers(tmp_
         ({"statuses": [401]}, "answered HTTP 401"),
         ({"statuses": [500] * 3}, "answered HTTP 500"),
         ({"answer": b"<html>"}, "did not answer with JSON"),
+        ({"answer": b"[" * 100_000}, "did not answer with JSON"),
+        ({"answer": b'{"results": [{"index": Infinity, "relevance_score": 1}]}'}, "did not answer with `results`"),
         ({"answer": b'{"results": []}'}, "did not answer with `results`"),
         ({"answer": b'{"results": [{"index": 0, "relevance_score": NaN}]}'}, "did not answer with `results`"),
     ],
@@ -71,7 +73,7 @@ def test_a_server_that_is_gone_and_an_address_that_is_none() -> None:
         url = server.url
     with pytest.raises(SourceUnavailable, match="was not reached"):
         CrossEncoder(url, budget=Budget(), environ={}, sleep=lambda _s: None)("q", ["a"])
-    with pytest.raises(InvalidInput, match="must be an http address"):
+    with pytest.raises(InvalidInput, match="reranker: must be bm25, or the http address"):
         CrossEncoder("file:///etc/passwd", budget=Budget(), environ={})
 
 
