@@ -16,6 +16,7 @@ from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_ha
 from core.arms.sequential import ALPHA, LEAST_USERS
 from core.audit.actions import Action, verb_of
 from core.audit.acts import Act
+from core.audit.sentences import say_action
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
@@ -260,6 +261,6 @@ def render_history(flag: Flag) -> None:
     if entries:
         st.caption("Last changes")
         ui.show_table(
-            [{"when": e.ts, "who": e.actor, "what": str(e.action), "why": e.reason} for e in entries],
+            [{"when": e.ts, "who": e.actor, "what": say_action(e.action), "why": e.reason} for e in entries],
             key="canaries-history", file_name="canary-history.csv",
         )  # fmt: skip

@@ -16,6 +16,7 @@ from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
+from core.audit.sentences import say_action
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.board import BoardRow
 from core.flags.operations import remove_flag
@@ -173,7 +174,7 @@ def render_history(flag: Flag) -> None:
         st.caption("Last changes")
         ui.show_table(
             [
-                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "why": e.reason}
+                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": say_action(e.action), "why": e.reason}
                 for e in entries[:10]
             ],
             key="rollouts-history", file_name="history.csv",
