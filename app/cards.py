@@ -10,6 +10,11 @@ from app.tables import draw_rows, offer_csv
 from app.text import plain
 
 _QUIET_BAR = {"displayModeBar": False, "scrollZoom": False}
+TIME_TICKS = (  # as the sentences write days; Plotly's own are American
+    {"dtickrange": [None, 43_200_000], "value": "%H:%M\n%-d %b"},
+    {"dtickrange": [43_200_001, "M1"], "value": "%-d %b\n%Y"},
+    {"dtickrange": ["M1", None], "value": "%b\n%Y"},
+)
 
 
 def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x unified") -> Any:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import plotly.graph_objects as go
 
 from app import ui
-from app.cards import fit_axis
+from app.cards import TIME_TICKS, fit_axis
 from app.colors import ACCENT, DANGER, GREEN, LIGHT, PINK, QUIET, SYMBOLS, VIOLET, fade
 from core.arms.arms import ArmsReading, ComparedMetric, Metric, add_stretches
 from core.causes.timeline import ChangeKind, TimelineChange
@@ -68,6 +68,7 @@ def draw_score_band(
     figure.update_yaxes(title="top-1 similarity", tickformat=".1f")
     if ends:
         figure.update_yaxes(range=fit_axis(ends, least=0.0, most=1.0, span=0.2))
+    figure.update_xaxes(tickformatstops=TIME_TICKS)
     figure.update_xaxes(unifiedhovertitle={"text": "<b>%{x|%a %-d %b %Y}</b>"}, hoverformat="%a %-d %b %Y")
     return ui.style_chart(figure, title=title or say_median(days, report, history))
 
@@ -79,13 +80,19 @@ def say_median(days: Sequence[DailyScores], report: DriftReport, history: Sequen
         before, after = (add_histograms(part) for part in parts)
         if any(before) and any(after):
             then, now = (quantile_of_histogram(counts, 0.5) for counts in (before, after))
-            return f"The median score is {now:.2f} since {_say_change(report)}; before, it was {then:.2f}"
+            was, mean = (_say_mean(score) for score in (report.baseline_avg_score, report.recent_avg_score))
+            return f"The median score is {now:.2f}{mean} since {_say_change(report)}; before, it was {then:.2f}{was}"
     medians = [quantile_of_histogram(day.histogram, 0.5) for day in days if any(day.histogram)]
     if not medians:
         return "No day of this range has a score"
     if len(medians) == 1:
         return f"The median score of the only day is {medians[0]:.2f}"
     return f"The daily median score was between {min(medians):.2f} and {max(medians):.2f} on {len(medians)} days"
+
+
+def _say_mean(score: float | None) -> str:
+    """The mean beside a median: the sentence above the chart tells of means."""
+    return "" if score is None else f" (mean {score:.2f})"
 
 
 def list_day_rows(days: Sequence[DailyScores], changes: Iterable[TimelineChange] = ()) -> list[dict[str, object]]:
@@ -259,6 +266,7 @@ def draw_arms(
             hovertemplate=f"%{{y:{_format(metric)}}}, %{{customdata}} users",
         )
     figure.update_yaxes(title=_name_unit(metric), tickformat=_format(metric))
+    figure.update_xaxes(tickformatstops=TIME_TICKS)
     ui.style_chart(figure, title=title)
     return _part_panels(figure) if apart else figure
 
@@ -324,6 +332,7 @@ def draw_interval(
     for name, value in limits.items():
         figure.add_hline(value, line_dash="dot", line_color=DANGER, annotation_text=name)
     figure.update_yaxes(title=_name_unit(metric), tickformat=form)
+    figure.update_xaxes(tickformatstops=TIME_TICKS)
     return ui.style_chart(figure, title=title)
 
 

@@ -4,7 +4,7 @@ Bold words in the label of a button are read out by screen readers and not drawn
 apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -45,7 +45,8 @@ def draw_rows(
     """Draw rows as `show_table` does, without the button."""
     import pandas as pd
 
-    rows = [_show_row(row) for row in rows]
+    shares = {name for name, column in (column_config or {}).items() if _is_share(column)}
+    rows = [_show_row(row, shares) for row in rows]
     frame = pd.DataFrame(rows)
     columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
     columns |= column_config or {}
@@ -61,9 +62,23 @@ def offer_csv(label: str, rows: Sequence[dict[str, Any]], file_name: str, *, key
     offer_file(label, lambda _roles: write_csv(rows), file_name, "text/csv", key=f"{key}-csv")
 
 
-def _show_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row that can be sent to a browser: lone surrogates in its texts are replaced."""
-    return {name: show_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+def _show_row(row: dict[str, Any], shares: Collection[str] = ()) -> dict[str, Any]:
+    """Return a row as it is drawn: lone surrogates in texts replaced, shares as exact as in sentences."""
+    return {
+        name: show_text(cell) if isinstance(cell, str) else _round_share(cell) if name in shares else cell
+        for name, cell in row.items()
+    }
+
+
+def _is_share(column: Any) -> bool:
+    return isinstance(column, dict) and (column.get("type_config") or {}).get("format") == "percent"
+
+
+def _round_share(share: float | None) -> float | None:
+    """A share in whole percent, a small one in tenths, as `ui.format_share` writes it; a tiny one stays exact."""
+    if share is None or 0 < share < 0.0005:
+        return share
+    return round(share, 2 if share >= 0.0995 else 3)
 
 
 def score_column(decimals: int = 2, **options: Any) -> Any:

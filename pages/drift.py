@@ -1,5 +1,7 @@
 """Drift: is retrieval getting worse, since when, how sure, and in which segments."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from app import ui
@@ -16,6 +18,7 @@ from app.resources import list_environments, list_new, list_services, load_drift
 from app.text import plain
 from app.visitor import may_read_questions
 from core.causes.changes import WhatChanged
+from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport, DriftStatus
 
 _SENTENCE_PX = 96
@@ -28,6 +31,21 @@ def render_sentence(report: DriftReport, told: WhatChanged) -> None:
     ui.render_verdict(plain(sentence), ui.DRIFT_LOOKS[report.status], detail=detail)
     for note in report.notes:
         st.caption(plain(note))
+
+
+def render_evidence(found: DriftOverview, told: WhatChanged) -> None:
+    """What stands behind the sentence: the causes, the segments and the scores, those that there are."""
+    parts: dict[str, Callable[[], None]] = {}
+    if told.causes.ranked:
+        parts["Causes"] = lambda: render_causes(told)
+    if any(verdicts for _, verdicts in found.segments):
+        parts["Segments"] = lambda: render_segments(found, told.segments)
+    if found.report.recent_from and found.report.baseline_from:
+        parts["Scores"] = lambda: render_distributions(found)
+    if parts:
+        for tab, draw in zip(st.tabs(list(parts)), parts.values(), strict=True):
+            with tab:
+                draw()
 
 
 def render(frame: ui.Frame) -> None:
@@ -46,9 +64,7 @@ def render(frame: ui.Frame) -> None:
         return
     render_figures(found)
     render_days(found, told, frame)
-    render_causes(told)
-    render_distributions(found)
-    render_segments(found, told.segments)
+    render_evidence(found, told)
     if found.report.status in (DriftStatus.DRIFTING, DriftStatus.WATCH):
         render_acceptance(frame)
     render_alerts(frame)

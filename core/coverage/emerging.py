@@ -267,8 +267,11 @@ class Watch:
     def _find_direction(self) -> Vectors | None:
         """Return the unit vector from the reference's mean toward the novel questions of the days that are held."""
         limit = self._known.quantile(_AHEAD_NOVEL)
-        asked = np.concatenate([each.asked.vectors for each in self._days])
-        ahead = asked[np.concatenate([each.nearness for each in self._days]) < limit]
+        held = [each for each in self._days if each.asked.texts]
+        if not held:
+            return None
+        asked = np.concatenate([each.asked.vectors for each in held])
+        ahead = asked[np.concatenate([each.nearness for each in held]) < limit]
         direction: Vectors | None = None
         for _ in range(_AHEAD_ROUNDS):
             if len(ahead) < LEAST_MEMBERS:

@@ -160,6 +160,6 @@ def test_the_page_lists_the_causes_of_each_open_drop(empty_url: str, store: Stor
     close_days(store, now=TODAY + timedelta(hours=1))
     page = open_page("drift")
     headings = [each.value for each in page.subheader]
-    assert "Candidate causes" in headings
+    assert "Causes" in [tab.label for tab in page.tabs]
     assert sum(each.startswith("Causes of the drop of ") for each in headings) == 1
     assert any(each.value.startswith("It had fallen before by ") for each in page.markdown)

@@ -36,7 +36,7 @@ def change(at: datetime, summary: str = "index v2 live", kind: ChangeKind = Chan
 
 def test_the_title_says_what_the_median_did() -> None:
     figure = charts.draw_score_band(DAYS, REPORT)
-    assert figure.layout.title.text == "The median score is 0.41 since 6 to 8 Nov; before, it was 0.61"
+    assert figure.layout.title.text == "The median score is 0.41 since 6 to 8 Nov; before, it was 0.61 (mean 0.61)"
     figure = charts.draw_score_band(DAYS, STABLE)
     assert figure.layout.title.text == "The daily median score was between 0.41 and 0.61 on 10 days"
     assert charts.draw_score_band(DAYS[:1], STABLE).layout.title.text == "The median score of the only day is 0.61"

@@ -27,20 +27,22 @@ _NO_DATA = {
 def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> None:
     """The form of a rule with its backtest; it is saved once it was looked at, or without."""
     with st.expander("Add or change a rule", expanded=not found.book.rules):
-        metric = st.selectbox(
+        left, right = st.columns(2)
+        metric = left.selectbox(
             "Metric",
             [*(metric.name for metric in METRICS), *list_own_names(frame.environment)],
             format_func=lambda name: find_metric(name).title,
             key="alert_metric",
         )
         offered = list(_KINDS) if find_metric(metric).has_verdict else list(_KINDS)[1:]
-        kind = _KINDS[st.segmented_control("Judge by", offered, default=offered[0], required=True, key="alert_kind")]
+        judge = right.segmented_control("Judge by", offered, default=offered[0], required=True, key="alert_kind")
+        kind = _KINDS[judge]
         with st.form("alert-rule", border=False):
             given = _read_fields(metric, kind, services, [channel.name for channel in found.book.channels])
             reason = st.text_input("Reason", key="alert_rule_reason", max_chars=500)
             with st.container(horizontal=True):
                 tries = st.form_submit_button("Backtest")
-                saves = st.form_submit_button("Save rule", **lock(Action.ALERT_SAVE, frame.environment))
+                saves = st.form_submit_button("Save rule", type="primary", **lock(Action.ALERT_SAVE, frame.environment))
         if tries:
             _render_backtest(given, frame)
         if saves:
@@ -73,10 +75,15 @@ def _read_fields(metric: str, kind: AlertKind, services: list[str], channels: li
     else:
         service = right.selectbox("Service", [_EVERY, *services])
         given["service"] = "" if service == _EVERY else service
-    given |= _read_verdict(left) if kind is AlertKind.VERDICT else _read_limits(watched.falls)
+    left, middle, right = st.columns(3)
+    if kind is AlertKind.THRESHOLD:
+        given |= _read_limits(watched.falls)
+        left, middle, _ = st.columns(3)
+    else:
+        given |= _read_verdict(right)
     no_data = left.selectbox("Without data", list(_NO_DATA))
     given["no_data"] = _NO_DATA[no_data]
-    given["no_data_days"] = int(right.number_input("after days without a value", 1, 30, 1))
+    given["no_data_days"] = int(middle.number_input("After days without a value", 1, 30, 1))
     given["channels"] = tuple(st.multiselect("Channels", channels, help="Who is told. Add channels below."))
     return given
 

@@ -25,7 +25,9 @@ def render_filter() -> AuditFilter:
     """Draw the filter, and return the visitor's selection."""
     store, columns, among = get_store(), st.columns(5), list_readable(get_visitor().roles)
     chosen: dict[str, Any] = {
-        name: column.selectbox(label, list_audit_values(store, name, among=among), None, key=key, bind="query-params")
+        name: column.selectbox(
+            label, list_audit_values(store, name, among=among), None, key=key, bind="query-params", placeholder="any"
+        )
         for column, (name, label, key) in zip(
             columns,
             (("actor", "Who", "who"), ("action", "What", "what"), ("target", "On", "on"),

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.cards import fit_axis
+from app.cards import TIME_TICKS, fit_axis
 from app.colors import ACCENT, GREEN
 from core.corpus.corpus import WORKSPACE
 from core.corpus.versions import Version
@@ -75,6 +75,7 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
     )
     span = ordered[-1].committed - ordered[0].committed
     figure.update_xaxes(range=[ordered[0].committed - span / 12, ordered[-1].committed + span / 12] if span else None)
+    figure.update_xaxes(tickformatstops=TIME_TICKS)
     counts = [version.files for version in versions if version.files is not None] or [0]
     figure.update_yaxes(title="files", range=fit_axis([*counts, 1.04 * max(counts)], least=0.0), tickformat=",d")
     return ui.style_chart(figure, title=say_growth(ordered), height=260, hover="closest")

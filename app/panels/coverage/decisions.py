@@ -22,16 +22,14 @@ def place_of(topic_id: str) -> str:
 def render_decision(known: BacklogTopic, environment: str, *, is_reader: bool) -> None:
     """The forms that decide about a topic and rename it, and beside them what became of the last change."""
     seen = f"{known.topic_id}-{known.version}"
-    with st.form(f"topic-{seen}"):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            states = [str(state) for state in TopicState]
-            st.selectbox("State", states, states.index(known.state), key=f"state-{seen}", width=130)
-            st.text_input("Owner", known.owner, max_chars=200, key=f"owner-{seen}", width=170)
-            st.text_input("Note", known.note, max_chars=500, key=f"note-{seen}", width=260)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.text_input("Reason", max_chars=500, key=f"reason-{seen}", width=300)
-            locked = lock(Action.TOPIC_MARK, environment)
-            st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known, environment), **locked)
+    with st.form(f"topic-{seen}"), st.container(horizontal=True, vertical_alignment="bottom"):
+        states = [str(state) for state in TopicState]
+        st.selectbox("State", states, states.index(known.state), key=f"state-{seen}", width=130)
+        st.text_input("Owner", known.owner, max_chars=200, key=f"owner-{seen}", width=170)
+        st.text_input("Note", known.note, max_chars=500, key=f"note-{seen}", width=260)
+        st.text_input("Reason", max_chars=500, key=f"reason-{seen}", width=260)
+        locked = lock(Action.TOPIC_MARK, environment)
+        st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known, environment), **locked)
     ui.render_said(place_of(known.topic_id))
     if is_reader:
         render_rename(known, environment)

@@ -10,9 +10,6 @@ from core.causes.changes import WhatChanged
 
 def render_causes(told: WhatChanged) -> None:
     """The candidate causes, likeliest first, each with its evidence."""
-    if not told.causes.ranked:
-        return
-    st.subheader("Candidate causes", anchor=False)
     st.caption("Probability given the log and how often each kind of change does harm, if there is one cause.")
     _render_ranked(told.causes, key="drift-causes", file_name="causes.csv")
     for further in told.further:
@@ -31,8 +28,8 @@ def _render_ranked(causes: Causes, *, key: str, file_name: str) -> None:
             if cause.kind is CauseKind.UNKNOWN
             else say_sure(cause.confidence) + " sure"
         )
-        lead = "Cause " if cause.kind is CauseKind.UNKNOWN else ""
-        st.markdown(f"**{lead}{title}**, {plain(sure)}. {evidence}")
+        lead = f"Cause {title}" if cause.kind is CauseKind.UNKNOWN else title[:1].upper() + title[1:]
+        st.markdown(f"**{lead}**, {plain(sure)}. {evidence}")
     rows = [
         {
             "cause": ui.shorten(cause.title),

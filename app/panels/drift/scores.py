@@ -74,10 +74,9 @@ def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> Non
 
 
 def render_distributions(found: DriftOverview) -> None:
-    """Current and reference scores, once there are both."""
-    if found.report.recent_from and found.report.baseline_from:
-        figure = draw_distributions(found.days, found.report)
-        ui.show_chart(figure, key="drift-shapes", alt="Scores now and in the reference")
+    """Current and reference scores, of a report that has both."""
+    figure = draw_distributions(found.days, found.report)
+    ui.show_chart(figure, key="drift-shapes", alt="Scores now and in the reference")
 
 
 def list_shown(found: DriftOverview, frame: ui.Frame) -> list[DailyScores]:
@@ -137,7 +136,6 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
         for verdict in verdicts
     ]
     if rows:
-        st.subheader("By segment", anchor=False)
         if sentence:
             st.markdown(plain(sentence))
         st.caption("Intervals are corrected for comparing several segments.")

@@ -34,7 +34,8 @@ def render_entries(entries: Sequence[LedgerEntry]) -> None:
         }
         for entry in entries
     ]  # fmt: skip
-    ui.show_table(rows, key="ledger-entries", file_name="ledger.csv")
+    columns = {name: st.column_config.TextColumn(width=width) for name, width in (("change", 280), ("why", 180))}
+    ui.show_table(rows, key="ledger-entries", file_name="ledger.csv", column_config=columns)
     st.caption(
         "Effects are changes of a daily mean, with a 95% interval. A change that reached some of the users is compared "
         "with the others on the same days; every other change, with up to eight weeks before it, adjusted for weekdays "

@@ -17,7 +17,7 @@ from quarterdeck.clock import start_of
 
 PAGE_ROWS = 100
 NEWEST = "started"
-_MOST_COLUMNS = 24
+_MOST_COLUMNS, _FIELD_PX = 24, 160
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -86,14 +86,14 @@ def gather_choices(runs: Sequence[Run]) -> RunChoices:
 def choose_filter(experiment: str, choices: RunChoices) -> RunFilter:
     """The filters, which live in the address."""
     picked: dict[str, str | None] = {}
-    for place, name in zip(st.columns(4), ("prompt", "version", "model", "tag"), strict=True):
-        picked[name] = place.selectbox(
-            name.capitalize(), choices.values[name], index=None, placeholder="all", key=name, bind="query-params",
-            accept_new_options=True, help="Found in the newest 1,000 runs; type any other.",
-        )  # fmt: skip
-    first, last, _, _ = st.columns(4)
-    since: date | None = first.date_input("Started from", None, key="since", bind="query-params")
-    until: date | None = last.date_input("until", None, key="until", bind="query-params")
+    with st.container(horizontal=True):  # they wrap where there is no room
+        for name in ("prompt", "version", "model", "tag"):
+            picked[name] = st.selectbox(
+                name.capitalize(), choices.values[name], index=None, placeholder="all", key=name, bind="query-params",
+                accept_new_options=True, help="Found in the newest 1,000 runs; type any other.", width=_FIELD_PX,
+            )  # fmt: skip
+        since: date | None = st.date_input("Started from", None, key="since", bind="query-params", width=_FIELD_PX)
+        until: date | None = st.date_input("Until", None, key="until", bind="query-params", width=_FIELD_PX)
     return RunFilter(
         experiment,
         picked["prompt"],
@@ -115,9 +115,10 @@ def read_tag(text: str) -> tuple[str, str]:
 
 def choose_sort(choices: RunChoices) -> RunSort:
     """What the store sorts by: all runs, and not only those on the page."""
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    by = left.selectbox("Sort by", [NEWEST, *choices.metrics, *choices.params], key="sort", bind="query-params")
-    ascending = right.toggle("lowest first", key="ascending", bind="query-params")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = [NEWEST, *choices.metrics, *choices.params]
+        by = st.selectbox("Sort by", names, key="sort", bind="query-params", width=2 * _FIELD_PX)
+        ascending = st.toggle("Lowest first", key="ascending", bind="query-params", width="content")
     kind = SortKind.METRIC if by in choices.metrics else SortKind.PARAM if by in choices.params else SortKind.STARTED
     return RunSort(kind, "" if kind is SortKind.STARTED else str(by), descending=not ascending)
 

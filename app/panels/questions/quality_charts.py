@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.cards import fit_axis
+from app.cards import TIME_TICKS, fit_axis
 from app.colors import ACCENT, DANGER, GREEN, WARNING
 from app.panels.shared.questions import open_clicked
 from core.log.metrics import MetricSums
@@ -152,7 +152,7 @@ def _show(
     height: int = _HEIGHT, column_config: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Draw a chart whose days lead to their questions."""
-    figure.update_xaxes(hoverformat="%a %-d %b %Y")
+    figure.update_xaxes(hoverformat="%a %-d %b %Y", tickformatstops=TIME_TICKS)
     event = ui.show_chart(
         ui.style_chart(figure, title=title, height=height), key=key, alt=alt, rows=rows,
         points=[{"x": day.isoformat()} for day in days], column_config=column_config, on_select="rerun",

@@ -39,6 +39,8 @@ def render_table(
             "when": ui.time_column(),
             "question": st.column_config.TextColumn(width=260 if narrow else 340),
             "score": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f", width=110),
+            "state": st.column_config.TextColumn(width=70),
+            "topic": st.column_config.TextColumn(width=150),
         },
     )  # fmt: skip
     chosen: Sequence[int] = event["selection"]["rows"]
