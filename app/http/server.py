@@ -83,8 +83,6 @@ def serve(host: str, port: int) -> None:
     config = load_config(os.environ)
     access = config.access
     settings = _sign_in_settings(access)
-    base = read_base_path()
-    tell_streamlit(base)
     if not is_loopback(host) or not access.is_local:
         os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # other machines can reach the API
     import uvicorn
@@ -96,6 +94,9 @@ def serve(host: str, port: int) -> None:
     _keep_to_itself()
     load_services(config.deployments)
     write_logs(config, sys.stderr)
+    base = read_base_path()
+    tell_streamlit(base)
+    take_over_logs()  # Streamlit has read its settings
     app = App(
         SCRIPT,
         middleware=[

@@ -47,12 +47,13 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {path_of(name): ({},) for name in
     ),
     "rollouts": (
         {}, {"flag": LETTERS}, {"flag": f"rules {LETTERS}"}, {"search": LETTERS}, {"tab": "Experiments"},
-        {"tab": "Canaries"}, {"tab": "Blue-green"}, {"tab": "Blue-green", "service": "search"}, {"tab": "Access"},
+        {"tab": "Canaries"}, {"tab": "Blue-green"}, {"tab": "Blue-green", "deployed": "search"}, {"tab": "Access"},
     ),
     "audit": ({}, {"entry": "1"}, {"entry": "3"}),
 }  # fmt: skip
 # What became of letters, if it did: colors, icons, arrows, formulas, emoji.
 MADE = ".stMarkdownColoredText:text-is('r'), .katex, [role=img][aria-label='delete icon'], :text('😄')"
+COME_IN, OWN = ":is(script, img[src=x], svg[onload])", ".st-key-frame_script *"  # the pages' own script
 SHOWN = "(letters) => document.querySelector('[data-testid=stMain]').innerText.includes(letters)"
 
 
@@ -171,7 +172,7 @@ def find_faults(page: Page, server: Server, name: str, view: dict[str, str]) -> 
     is_preview = view.get("path") == FILE  # a document may hold links and bold words
     checks = {
         "a script ran": page.evaluate("window.stolen") is not None,
-        "an element came in": page.locator("[data-testid=stMain] :is(script, img[src=x], svg[onload])").count() > 0,
+        "an element came in": page.locator(f"[data-testid=stMain] {COME_IN}:not({OWN})").count() > 0,
         "a link runs a script": page.locator('a[href^="javascript:"]').count() > 0,
         "a link leads away": not is_preview and page.locator('a[href*="evil.example"]').count() > 0,
         "an exception": page.get_by_test_id("stException").count() > 0,

@@ -20,7 +20,7 @@ from quarterdeck.rules import RuleOperator, TargetingRule
 from quarterdeck.store import Store
 
 ME = Act("ada", "ramp, then measure")
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)  # a store keeps milliseconds
 THEN = PlannedExperiment("prompt v3", "score", 0.02, "off", ("latency=0.15",), timedelta(days=7), ("answers",), True)
 HOUR = timedelta(hours=1)
 

@@ -19,7 +19,7 @@ from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.core.rollouts.test_experiments import ENVIRONMENT, KEY, NAME, SETUP, deck, serve, start
-from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, text_of, verdict
+from tests.pages.opening import HOSTILE, assert_shown_as_text, cards_of, open_page, text_of, verdict
 
 __all__ = ["deck"]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
@@ -53,7 +53,7 @@ def test_a_winner_stands_on_top_with_its_interval_its_arms_and_its_table(
     assert "Decides: score, higher is better, from 0.020 on. Guardrails: latency at most 15% worse." in caption
     assert f"Experiment {NAME}: long wins" in caption
     overview = open_page("overview")
-    assert "long wins: its score is significantly better" in shown(overview)
+    assert "long wins: its score is significantly better" in cards_of(overview)
     links = [element.proto.label for element in overview.get("page_link")]
     assert any(text_of(label).endswith(f"Decide the experiment {NAME}") for label in links), links
 
