@@ -20,9 +20,9 @@ TITLES = {
     "audit": "Audit",
 }
 GROUPS = {
-    "Watch": ("overview", "questions", "drift", "coverage", "alerts"),
+    "Watch": ("overview", "questions", "drift", "coverage"),
     "Change": ("prompts", "corpus", "rollouts", "ledger"),
-    "Record": ("audit",),
+    "Record": ("alerts", "audit"),
 }
 ICONS = {
     "overview": "explore",

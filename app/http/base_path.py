@@ -29,9 +29,13 @@ def read_base_path() -> str:
 
 
 def tell_streamlit(base: str) -> None:
-    """Have Streamlit answer below the path; a variable reaches it by its own command line alone."""
+    """Have Streamlit answer below the path; a variable reaches it by its own command line alone.
+
+    Call it once the app is made: then Streamlit's settings are also read from the folder of its script.
+    """
     from streamlit import config
 
+    config.get_config_options(force_reparse=True)
     config.set_option(_OPTION, base)
 
 

@@ -95,8 +95,6 @@ def serve(host: str, port: int) -> None:
     load_services(config.deployments)
     write_logs(config, sys.stderr)
     base = read_base_path()
-    tell_streamlit(base)
-    take_over_logs()  # Streamlit has read its settings
     app = App(
         SCRIPT,
         middleware=[
@@ -114,6 +112,8 @@ def serve(host: str, port: int) -> None:
         secrets=settings,
         lifespan=partial(_scheduling, host=host),
     )
+    tell_streamlit(base)
+    take_over_logs()  # Streamlit has read its settings
     options = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
         proxy_headers=False,  # the guard checks the real peer address, not a header

@@ -9,7 +9,7 @@ from tests.pages.opening import forget, only_error, open_page, text_of
 
 # Buttons that change nothing stored begin like this; a rule that is added belongs to a draft until it is saved.
 FILTERS = {"Add", "Newest", "Older", "Clear all"}  # of the questions page
-READING = ("Show", "Help", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule")
+READING = ("Show", "Help", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule", "Table **of", "Backtest")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 

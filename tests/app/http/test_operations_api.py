@@ -162,7 +162,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(url: str, store
     body = json.dumps({"query": "half is sent before, half after", "score": 0.5}).encode()
     environment = {
         **os.environ, "QUARTERDECK_DATABASE_URL": url, "QUARTERDECK_HOME": str(tmp_path),
-        "QUARTERDECK_LOG_LEVEL": "info", "QUARTERDECK_LOG_FORMAT": "json",
+        "QUARTERDECK_LOG_LEVEL": "info", "QUARTERDECK_LOG_FORMAT": "json", "QUARTERDECK_OTLP_GRPC_PORT": "off",
     }  # fmt: skip
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
