@@ -174,19 +174,22 @@ def test_the_flags_are_served_as_a_flagd_document(server: Server) -> None:
     assert set(flags) == {"answer-service", "contextual_retrieval", "new_prompt_v3", "use_hyde", "use_reranker"}
 
 
+MAP = ".st-key-coverage-map .js-plotly-plot"
+
+
 @pytest.mark.deep
 def test_a_click_on_the_map_chooses_the_topic(visit: Visit) -> None:
     page = visit.open("coverage?days=7d")
-    page.wait_for_selector(".js-plotly-plot >> nth=1")
+    page.wait_for_selector(f"{MAP} >> nth=0")
     place = """at => {
-        const chart = document.querySelectorAll('.js-plotly-plot')[1]
-        const group = chart._fullData?.[1], {xaxis, yaxis} = chart._fullLayout ?? {}
+        const chart = document.querySelector('.st-key-coverage-map .js-plotly-plot')
+        const group = chart?._fullData?.[1], {xaxis, yaxis} = chart?._fullLayout ?? {}
         const point = group && at % group.x.length
         return group && [xaxis.l2p(group.x[point]) + xaxis._offset, yaxis.l2p(group.y[point]) + yaxis._offset]
     }"""
     page.wait_for_function(place, arg=0)
-    name = page.evaluate("document.querySelectorAll('.js-plotly-plot')[1]._fullData[1].name")
-    chart, heading = page.locator(".js-plotly-plot").nth(1), page.locator("h3").first
+    name = page.evaluate(f"document.querySelector('{MAP}')._fullData[1].name")
+    chart, heading = page.locator(MAP).first, page.locator("h3").first
     for at in range(10):  # the page may still move while it settles, and another point may lie on top of this one
         chart.scroll_into_view_if_needed()
         box, (x, y) = chart.bounding_box(), page.evaluate(place, at)

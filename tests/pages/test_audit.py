@@ -29,8 +29,8 @@ def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
     before = stored_flag(demo_url, "use_hyde")
     flip(open_page("rollouts", flag="use_hyde"), on=True, reason="try it")
     app = open_page("audit", on="use_hyde")
-    app.text_input[0].input("was a mistake")
-    app.button[0].click().run()
+    next(each for each in app.text_input if each.label.startswith("Reason")).input("was a mistake")
+    next(each for each in app.button if each.label.startswith("Revert")).click().run()
     assert not app.exception
     assert stored_flag(demo_url, "use_hyde") == before
 

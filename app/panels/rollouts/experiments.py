@@ -82,6 +82,7 @@ def render_experiments(environment: str) -> None:
             render_report(by_name[chosen])
     ui.render_said(_ACTIONS)
     render_start(environment)
+    ui.render_said(_START)
     render_metrics(environment)
     render_layers(environment)
 
@@ -338,7 +339,6 @@ def render_design(flag: Flag) -> None:
         st.caption(plain(f"From then on, clients record who gets which variant. {effect}"))
         locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag, place), **locked)
-    ui.render_said(_START)
 
 
 def start(flag: Flag, place: LayerPlace | None) -> None:
