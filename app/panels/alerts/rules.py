@@ -84,7 +84,11 @@ def _read_fields(metric: str, kind: AlertKind, services: list[str], channels: li
     no_data = left.selectbox("Without data", list(_NO_DATA))
     given["no_data"] = _NO_DATA[no_data]
     given["no_data_days"] = int(middle.number_input("After days without a value", 1, 30, 1))
-    given["channels"] = tuple(st.multiselect("Channels", channels, help="Who is told. Add channels below."))
+    if channels:
+        given["channels"] = tuple(st.multiselect("Channels", channels, help="Who is told. Add channels below."))
+    else:
+        st.caption("There is no channel yet, so nobody is told: add one below.")
+        given["channels"] = ()
     return given
 
 
