@@ -56,7 +56,7 @@ def address(settings: Mapping[str, str], tmp_path_factory: pytest.TempPathFactor
     folder, port = tmp_path_factory.mktemp("deck"), find_port()
     (warm,) = SERVE.split("\n")[:1]
     environ = {**settings, "QUARTERDECK_HOME": str(folder)}
-    subprocess.run([*warm.split()[:-1], "--version"], env=environ, cwd=folder, check=True, capture_output=True)
+    subprocess.run([*warm.split()[:-1], "--help"], env=environ, cwd=folder, check=True, capture_output=True)
     with (folder / "serve.log").open("w") as log:
         command = [*warm.split(), "--port", str(port)]
         process = subprocess.Popen(command, env=environ, cwd=folder, stdout=log, stderr=log)
