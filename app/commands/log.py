@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core.drift.episodes import DatedEpisode
     from quarterdeck.store import Store
 
-_WEIGHT = re.compile(r"0*[1-9]\d{0,11}(?:\.0+)?")
+_WEIGHT = re.compile(r"^0*[1-9]\d{0,11}(?:\.0+)?")
 
 
 @click.command()

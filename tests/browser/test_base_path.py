@@ -21,6 +21,6 @@ def test_the_whole_deck_is_below_its_path(demo: Demo, chromium: Browser) -> None
             expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=PATIENCE_MS)
         finally:
             page.close()
-        assert httpx2.get(f"{server.address}/ops/deck/v1/openapi.json").json()["openapi"].startswith("3.1")
+        assert httpx2.get(f"{server.address}/ops/deck/v1/openapi.json", timeout=60).json()["openapi"].startswith("3.1")
         assert httpx2.get(f"{server.address}/v1/openapi.json").status_code == 404
         assert httpx2.get(f"{server.address}/healthz").status_code == 200
