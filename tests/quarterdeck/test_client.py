@@ -164,7 +164,9 @@ def test_a_retrieval_of_bad_input_is_refused_and_the_good_ones_are_kept(deck, st
 def test_a_closed_client_takes_nothing_and_says_so(deck, caplog):
     deck.close()
     assert deck.log_retrieval("q", 0.5) is None
+    assert not deck.score("an-id", "feedback", 1)
     assert "The recorder is closed" in caplog.text
+    assert "The client is closed" in caplog.text
 
 
 def test_a_strict_client_raises_what_it_refuses(url):

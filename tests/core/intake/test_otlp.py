@@ -405,6 +405,15 @@ def test_documents_may_be_structured_values():
     assert [each.score for each in parsed.retrievals] == [0.9]
 
 
+def test_bytes_are_read_as_text():
+    request = build(RETRIEVER | flat(HIT))
+    attributes = request.resource_spans[0].scope_spans[0].spans[0].attributes
+    attributes.add(key="session.id").value.bytes_value = b"s-1\xff"
+    attributes.add(key="quarterdeck.feedback").value.bytes_value = b"1"
+    (found,) = parse_request(request.SerializeToString(), PROTOBUF, redact=compose()).refused
+    assert (found.field, found.problem) == ("feedback", "must be a number, not str")
+
+
 @pytest.mark.parametrize(
     ("attributes", "query"),
     [
