@@ -181,8 +181,9 @@ class Quarterdeck:
         - `score`: the retriever's number for its best hit. `score_kind` says what it is: `cosine`, `probability`,
           `cosine_distance`, `l2`, `squared_l2`, `dot`, `bm25`, `rrf` or `rerank`; by default what
           `quarterdeck services set` says, else a cosine.
-        - `documents`: the hits in order, each an id, an (id, score), or an object with `id` and `score`; the first 20
-          are kept. An empty list means that the search found nothing, and so does no list and no score.
+        - `documents`: the hits in order, each an id, an (id, score), or an object with `id` and `score`, such as a
+          document of LangChain or LlamaIndex; the first 20 are kept. An empty list means that the search found nothing,
+          and so does no list and no score.
         - `error`: what made the search fail, for example the exception.
         - `session_id`, `user_id`: who asked. `user_id` is the targeting key of the flags: experiments and canaries
           compare arms user by user, or session by session without it.

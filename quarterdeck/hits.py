@@ -149,7 +149,7 @@ def _find_id(place: int, hit: Any, *, in_pair: bool = False) -> str:
     named = fspath(hit) if isinstance(hit, PathLike) else name_of(hit)
     if isinstance(named, str):
         return _check_id(named)
-    read = hit.get if isinstance(hit, Mapping) else partial(getattr, hit)
+    read: Callable[..., Any] = hit.get if isinstance(hit, Mapping) else partial(getattr, hit)
     metadata = read("metadata", None)
     for found in (read("id", None), read("node_id", None), *map(_reader(metadata), ("id", "source"))):
         if found is not None and found != "":

@@ -1,8 +1,8 @@
 """The batched writer behind `log_retrieval`: a bounded queue, one thread, one transaction per batch.
 
 Rows and their rollups are stored together. When the queue is full, the caller waits for up to `block_s` seconds; then
-the row is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and retried; a row that no store
-can hold is refused alone.
+the row is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and retried. A row that no
+store can hold is refused alone.
 """
 
 import atexit

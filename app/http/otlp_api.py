@@ -92,7 +92,8 @@ def ignore_signal(signal: str, body: bytes, content_type: str, token: Token | No
 
 
 async def _answer(request: Request, scope: TokenScope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
-    content_type, token = otlp.PROTOBUF, None
+    content_type = otlp.PROTOBUF
+    token: Token | None = None
     try:
         content_type = _read_content_type(request)
         token = await identify(request, scope)
