@@ -181,8 +181,9 @@ class Quarterdeck:
         - `score`: the retriever's number for its best hit. `score_kind` says what it is: `cosine`, `probability`,
           `cosine_distance`, `l2`, `squared_l2`, `dot`, `bm25`, `rrf` or `rerank`; by default what
           `quarterdeck services set` says, else a cosine.
-        - `documents`: the hits in order, each an id, an (id, score), or an object with `id` and `score`; the first 20
-          are kept. An empty list means that the search found nothing, and so does no list and no score.
+        - `documents`: the hits in order, each an id, an (id, score), or an object with `id` and `score`, such as a
+          document of LangChain or LlamaIndex; the first 20 are kept. An empty list means that the search found nothing,
+          and so does no list and no score.
         - `error`: what made the search fail, for example the exception.
         - `session_id`, `user_id`: who asked. `user_id` is the targeting key of the flags: experiments and canaries
           compare arms user by user, or session by session without it.
@@ -220,7 +221,7 @@ class Quarterdeck:
         except QuarterdeckError as refusal:
             self._refuse(refusal, query)
         except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
-            self._refuse(InvalidInput("retrieval", f"{type(error).__name__}: {error}"), query)
+            self._refuse(InvalidInput("retrieval", _describe(error)), query)
         return None
 
     def is_enabled(
@@ -358,12 +359,13 @@ class Quarterdeck:
         try:
             if self._exposures is None:
                 raise InvalidInput("database URL", "this client has no store; make it with Quarterdeck(url) to score")
-            row = check_score(retrieval_id, name, value, comment=comment, source=source)
-            return self._exposures.add_score(row)
+            if self._exposures.add_score(check_score(retrieval_id, name, value, comment=comment, source=source)):
+                return True
+            refusal: QuarterdeckError = InvalidInput("queue", "is full; the score was dropped")
         except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
-            refusal = error if isinstance(error, QuarterdeckError) else InvalidInput("score", str(error))
-            self._refuse(refusal, f"{name!r} of {retrieval_id!r}", what="score")
-            return False
+            refusal = error if isinstance(error, QuarterdeckError) else InvalidInput("score", _describe(error))
+        self._refuse(refusal, (retrieval_id, name), what="score")
+        return False
 
     def active_index(self, alias: str = "default", *, user_id: str | None = None) -> str | None:
         """Return the name of the vector index to search now, or None if `alias` points to none. Never raises.
@@ -562,6 +564,14 @@ def _watch(reference: "weakref.ref[Quarterdeck]", news: News, stop: threading.Ev
                 return
             client.refresh()
             del client
+
+
+def _describe(error: Exception) -> str:
+    """Return an error's type and text; its type alone if the text cannot be made."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - whatever a service raises, its request goes on
+        return type(error).__name__
 
 
 def _user_of(context: Any) -> Any:

@@ -125,7 +125,9 @@ class ExposureLog:
         return self._line_up(self._events, row)
 
     def add_score(self, score: Score) -> bool:
-        """Queue one score of a retrieval; return False if the queue is full."""
+        """Queue one score of a retrieval; return False if the queue is full. Raises SourceUnavailable once closed."""
+        if self._stop.is_set():
+            raise SourceUnavailable("The client is closed; make a new Quarterdeck client to score again.")
         row = {**score._asdict(), **self._scope._asdict()}
         return self._line_up(self._scores, row)
 
@@ -243,10 +245,12 @@ class ExposureLog:
         with self._starting:
             if self._thread is None:
                 arguments = (weakref.ref(self), self._stop, self._report_s)
-                self._thread = threading.Thread(
-                    target=_report, args=arguments, name="quarterdeck-exposures", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=_report, args=arguments, name="quarterdeck-exposures", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system has no thread to give: the next count tries again
+                    return
+                self._thread = thread
 
 
 _ADD_SCORES = text(
@@ -317,8 +321,6 @@ def _after_fork() -> None:
     """Start a forked child's counts at zero: the parent still sends what was counted before the fork."""
     for log in list(_logs):
         log._start_afresh()
-        if log._intake is not None:
-            log._intake.take_all()
 
 
 atexit.register(_close_all)

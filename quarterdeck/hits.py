@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from itertools import islice
+from os import PathLike, fspath
 from typing import Any
 
 from quarterdeck.errors import InvalidInput
+from quarterdeck.ids import name_of
 from quarterdeck.similarity import best, is_number
 
 MAX_DOCUMENTS = 20
@@ -21,8 +24,8 @@ Hits = tuple[tuple[str, float | None], ...]  # in order, the best rank first: id
 def read_documents(documents: Any) -> Hits:
     """Return the hits of a retrieval in order, at most 20.
 
-    A hit is an id, an (id, score), or an object with `id`, `score` and perhaps `rank`. A hit without an id is named by
-    its text. Raises InvalidInput.
+    A hit is an id, an (id, score), or an object with `id`, `score` and perhaps `rank`; a document of a framework is
+    one, also in place of the id. A hit without an id is named by its text. Raises InvalidInput.
 
     >>> read_documents(["docs/mbuf.md", ("docs/ring.md", 0.7), {"id": 7, "score": 0.5}])
     (('docs/mbuf.md', None), ('docs/ring.md', 0.7), ('7', 0.5))
@@ -57,10 +60,15 @@ def read_attributes(attributes: Any) -> dict[str, Any] | None:
         raise InvalidInput("attributes", f"must be names and values, not {type(attributes).__name__}")
     kept: dict[str, Any] = {}
     for name, value in attributes.items():
-        if name in _known and type(value) is str and len(value) <= MAX_VALUE_CHARACTERS and value.isprintable():
+        if len(kept) >= MAX_ATTRIBUTES:
+            break
+        if (
+            name in _known and type(value) is str and len(value) <= MAX_VALUE_CHARACTERS and value.isprintable()
+            and len(name) <= MAX_NAME_CHARACTERS
+        ):  # fmt: skip
             kept[name] = value
             continue
-        if value is None or len(kept) >= MAX_ATTRIBUTES:
+        if value is None:
             continue
         named = _plain(str(name), MAX_NAME_CHARACTERS)
         if named:
@@ -127,22 +135,37 @@ def _read_usual(documents: Any) -> Hits | None:
 def _read_hit(place: int, hit: Any) -> tuple[float, tuple[str, float | None]]:
     if type(hit) is tuple and len(hit) == 2 and type(hit[0]) is str and type(hit[1]) is float:
         return place, (_check_id(hit[0]), _check_score(hit[1]))
-    if isinstance(hit, str | int) and not isinstance(hit, bool):
-        return place, (_check_id(str(hit)), None)
     if isinstance(hit, list | tuple) and len(hit) == 2:
-        return place, (_check_id(hit[0]), _check_score(hit[1]))
+        return place, (_find_id(place, hit[0], in_pair=True), _check_score(hit[1]))
     if not isinstance(hit, Mapping):
-        raise InvalidInput(
-            "documents", f"a hit is an id, an (id, score) or an object with id, not {type(hit).__name__}"
-        )
+        name, score = _find_id(place, hit), getattr(hit, "score", None)
+        return place, (name, _check_score(score) if is_number(score) else None)
     rank = hit.get("rank", place)
-    name = hit.get("id")
-    if name is None or name == "":
-        text = hit.get("text") or hit.get("content")
-        if not isinstance(text, str):
-            raise InvalidInput("documents", f"hit {place + 1} has no id")
-        name = sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
-    return float(rank) if is_number(rank) else place, (_check_id(name), _check_score(hit.get("score")))
+    return float(rank) if is_number(rank) else place, (_find_id(place, hit), _check_score(hit.get("score")))
+
+
+def _find_id(place: int, hit: Any, *, in_pair: bool = False) -> str:
+    """Return the id of a hit, else the hash of its text: of an id, an object, or a document of a framework."""
+    named = fspath(hit) if isinstance(hit, PathLike) else name_of(hit)
+    if isinstance(named, str):
+        return _check_id(named)
+    read: Callable[..., Any] = hit.get if isinstance(hit, Mapping) else partial(getattr, hit)
+    metadata = read("metadata", None)
+    for found in (read("id", None), read("node_id", None), *map(_reader(metadata), ("id", "source"))):
+        if found is not None and found != "":
+            return _check_id(found)
+    for name in ("text", "content", "page_content"):
+        if isinstance(text := read(name, None), str) and text:
+            return sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    if isinstance(hit, Mapping):
+        raise InvalidInput("documents", f"hit {place + 1} has no id")
+    if in_pair and hit is not None and not is_number(hit):
+        return _check_id(hit)
+    raise InvalidInput("documents", f"a hit is an id, an (id, score) or an object with id, not {type(hit).__name__}")
+
+
+def _reader(metadata: Any) -> Callable[[str], Any]:
+    return metadata.get if isinstance(metadata, Mapping) else lambda _name: None
 
 
 def _check_id(name: Any) -> str:
@@ -153,7 +176,10 @@ def _check_id(name: Any) -> str:
 
 
 def _check_score(score: Any) -> float | None:
-    return float(score) if score is not None and is_number(score) else None  # NaN is no number either
+    """Return a hit's number; None if there is none, NaN for example. Raises InvalidInput for a text."""
+    if isinstance(score, str):
+        raise InvalidInput("documents", f"the score of a hit must be a number, not the text {score[:40]!r}")
+    return float(score) if score is not None and is_number(score) else None
 
 
 def _read_value(value: Any) -> Any:

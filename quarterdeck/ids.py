@@ -3,6 +3,9 @@
 import os
 from collections.abc import Callable
 from itertools import count
+from operator import index
+from typing import Any
+from uuid import UUID
 
 from quarterdeck.clock import now_ms
 
@@ -21,6 +24,24 @@ def _start() -> None:
 
 
 _start()
+
+
+def name_of(value: Any) -> Any:
+    """Return a UUID or a whole number of any library as text: sessions, users and documents are often named so.
+
+    Anything else stays as it is.
+
+    >>> name_of(17), name_of(UUID(int=5)), name_of("s-17"), name_of(True)
+    ('17', '00000000-0000-0000-0000-000000000005', 's-17', True)
+    """
+    if isinstance(value, str | bool):
+        return value
+    if isinstance(value, UUID):
+        return str(value)
+    try:
+        return str(index(value))
+    except TypeError:
+        return value
 
 
 def new_id(ts_ms: int | None = None) -> str:

@@ -4,8 +4,11 @@ Every entry point uses the same reasons, so that a page and a command can show t
 """
 
 import logging
+import os
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
@@ -44,43 +47,52 @@ class IntakeCounter:
     def __init__(self, scope: Scope, source: str = "client") -> None:
         self._scope = scope
         self._source = source
-        self._counts: Counter[Counted] = Counter()
         self._examples: dict[Counted, str] = {}
         self._warned: set[tuple[str, str]] = set()
         self.on_count: Callable[[], None] = lambda: None  # called after each count, to wake whoever sends it
+        self._start_afresh()
+        _counters.add(self)
 
     def take(self, rows: int) -> None:
         """Count rows that were stored."""
-        self._counts[Counted(self._scope, self._source, TAKEN)] += rows
-        self.on_count()
+        self._add(Counted(self._scope, self._source, TAKEN), rows)
 
     def ignore(self, rows: int) -> None:
         """Count rows that were stored before."""
         if rows:
-            self._counts[Counted(self._scope, self._source, DUPLICATE)] += rows
-            self.on_count()
+            self._add(Counted(self._scope, self._source, DUPLICATE), rows)
 
     def refuse(self, refusal: QuarterdeckError, given: object, *, what: str = "retrieval") -> None:
         """Count a refused retrieval or score, keep one example of it, and warn once per reason."""
         reason = reason_of(refusal)
         counted = Counted(self._scope, self._source, reason)
-        self._counts[counted] += 1
         if counted not in self._examples:
             self._examples[counted] = make_example(refusal, given)
         if (what, reason) not in self._warned and len(self._warned) < _MOST_REASONS:
             self._warned.add((what, reason))
             logger.warning("a %s was not taken (%s), further ones are counted: %s", what, reason, refusal)
-        self.on_count()
+        self._add(counted, 1)
 
     def take_all(self) -> dict[Counted, tuple[int, str]]:
         """Return the counts so far, each with an example, and start at zero."""
-        counts, self._counts = self._counts, Counter()
+        with self._counting:
+            counts, self._counts = self._counts, Counter()
         return {counted: (n, self._examples.get(counted, "")) for counted, n in counts.items()}
 
     def put_back(self, counts: Mapping[Counted, tuple[int, str]]) -> None:
         """Add counts again that could not be stored."""
-        for counted, (n, _) in counts.items():
-            self._counts[counted] += n
+        with self._counting:
+            for counted, (n, _) in counts.items():
+                self._counts[counted] += n
+
+    def _add(self, counted: Counted, rows: int) -> None:
+        with self._counting:
+            self._counts[counted] += rows
+        self.on_count()
+
+    def _start_afresh(self) -> None:
+        self._counts: Counter[Counted] = Counter()
+        self._counting = Lock()
 
 
 def reason_of(refusal: QuarterdeckError) -> str:
@@ -116,3 +128,16 @@ def store_counts(connection: Connection, counts: Mapping[Counted, tuple[int, str
         driver.executemany(_ADD.text, rows)  # a fifth of the time; it understands :names as well
     elif rows:
         connection.execute(_ADD, rows)
+
+
+_counters: "weakref.WeakSet[IntakeCounter]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Start a forked child's counts at zero: the parent still sends what was counted before the fork."""
+    for counter in list(_counters):
+        counter._start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,8 @@
 """The batched writer behind `log_retrieval`: a bounded queue, one thread, one transaction per batch.
 
 Rows and their rollups are stored together. When the queue is full, the caller waits for up to `block_s` seconds; then
-the row is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and retried.
+the row is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and retried. A row that no
+store can hold is refused alone.
 """
 
 import atexit
@@ -17,17 +18,18 @@ from functools import lru_cache
 
 from sqlalchemy import Connection
 
-from quarterdeck.errors import SourceUnavailable
+from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable, first_line
 from quarterdeck.intake import IntakeCounter
 from quarterdeck.log import RetrievalLog, as_log
-from quarterdeck.retrieval import COLUMNS, Retrieval, Row
+from quarterdeck.retrieval import COLUMNS, FAILED, Retrieval, Row, check_redacted
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
 
 _LARGEST_BATCH = 10_000
 _REDACTED_KEPT = 2_048
-_ANSWER = COLUMNS.index("answer")
+_ANSWER, _STATE, _NOTED = (COLUMNS.index(name) for name in ("answer", "state", "attributes"))
+_FAULTS_OF_ROWS = frozenset({"DataError", "IntegrityError"})  # as each driver calls them
 _CLOSED = "The recorder is closed; make a new Quarterdeck client to log again."
 
 
@@ -77,13 +79,20 @@ class Recorder:
         return self.record_row(retrieval.row)
 
     def record_row(self, row: Row) -> bool:
-        """Queue one checked row; return False if the queue stayed full and it was dropped."""
+        """Queue one checked row; return False if the queue stayed full and it was dropped.
+
+        Raises InvalidInput if `redact` returns no text that can be stored.
+        """
         if self._redact is not None:
             redacted = self._redact(row[1])
             if redacted is not row[1]:
-                row = (row[0], redacted, *row[2:])
+                row = (row[0], check_redacted("query", redacted), *row[2:])
             if row[_ANSWER] is not None:
-                row = (*row[:_ANSWER], self._redact(row[_ANSWER]), *row[_ANSWER + 1 :])
+                answer = check_redacted("answer", self._redact(row[_ANSWER]))
+                row = (*row[:_ANSWER], answer, *row[_ANSWER + 1 :])
+            if row[_STATE] == FAILED and row[_NOTED] and "error" in row[_NOTED]:  # it may repeat the question
+                error = check_redacted("error", self._redact(str(row[_NOTED]["error"])))
+                row = (*row[:_NOTED], {**row[_NOTED], "error": error}, *row[_NOTED + 1 :])
         queue = self._queue
         if len(queue) >= self._room and not self._wait_for_room():
             return False
@@ -97,6 +106,8 @@ class Recorder:
         with self._changed:
             target = self._written + len(self._batch) + len(self._queue)
             self._flush_wanted = True
+            if self._queue:
+                self._start()
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._written >= target, timeout_s):
                 waiting = target - self._written
@@ -148,19 +159,30 @@ class Recorder:
         with self._changed:
             if self._stopped:
                 raise SourceUnavailable(_CLOSED)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="quarterdeck-recorder", daemon=True)
-                self._thread.start()
+            self._start()
             self._changed.notify_all()
+
+    def _start(self) -> None:
+        """Start the thread if it does not run. If the system has none to give, the next row tries again."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="quarterdeck-recorder", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._failure = str(error)
+            else:
+                self._thread = thread
 
     def _run(self) -> None:
         pause_s = 0.0
         while self._take_batch():
             try:
-                known = self.log.append(self._batch)
-            except SourceUnavailable as error:
-                logger.warning("retrievals stay queued, the store refuses them: %s", error)
-                self._failure = str(error)
+                new, known = self._store(self._batch)
+            except Exception as error:  # noqa: BLE001 - a thread that dies of it would store nothing ever again
+                said = first_line(error)
+                if said != self._failure:
+                    logger.warning("retrievals stay queued, the store refuses them: %s", said)
+                self._failure = said
                 if self._stopped:
                     return
                 pause_s = min(2.0, pause_s * 2 or 0.1)
@@ -168,9 +190,28 @@ class Recorder:
             else:
                 pause_s = 0.0
                 if self._intake is not None:
-                    self._intake.take(len(self._batch) - known)
+                    self._intake.take(new)
                     self._intake.ignore(known)
                 self._forget_batch()
+
+    def _store(self, rows: list[Row]) -> tuple[int, int]:
+        """Store rows; return how many are new, and how many were known. One that no store can hold is refused alone."""
+        try:
+            known = self.log.append(rows)
+        except Exception as error:
+            if not _is_of_rows(error):
+                raise
+            if len(rows) > 1:
+                halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+                (new, known), (more, further) = map(self._store, halves)
+                return new + more, known + further
+            refusal = InvalidInput("row", f"cannot be stored: {first_line(error)}")
+            if self._intake is not None:
+                self._intake.refuse(refusal, rows[0][1])
+            else:
+                logger.error("a retrieval was dropped: %s", refusal)
+            return 0, 0
+        return len(rows) - known, known
 
     def _take_batch(self) -> bool:
         """Wait for rows, then for a full batch or the time limit; return False once stopped. Keeps a refused batch."""
@@ -211,6 +252,14 @@ def append_retrievals(
     """
     batch = [retrieval.row for retrieval in retrievals]
     return len(batch) - as_log(log).append(batch, within) if batch else 0
+
+
+def _is_of_rows(error: Exception) -> bool:
+    """Return whether a row is at fault, and not the store: then trying again does not help."""
+    if isinstance(error, TypeError | ValueError | OverflowError):
+        return True
+    named = {each.__name__ for each in type(error.__cause__).__mro__}
+    return isinstance(error, QuarterdeckError) and not named.isdisjoint(_FAULTS_OF_ROWS)
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()

@@ -9,7 +9,7 @@ from typing import Any
 from quarterdeck.clock import to_ms
 from quarterdeck.errors import InvalidInput
 from quarterdeck.hits import Hits, best_score, dump_attributes, dump_hits, read_attributes, read_documents
-from quarterdeck.ids import new_id
+from quarterdeck.ids import name_of, new_id
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.similarity import COSINE, check_kind, is_number, to_similarity
 
@@ -193,7 +193,7 @@ def make_row(
         _known_labels.update((arm, prompt, index, model))
     noted = read_attributes(attributes)
     if state == FAILED and not isinstance(error, bool):
-        noted = {"error": str(error)[:MAX_LABEL_CHARACTERS], **(noted or {})}
+        noted = {**(read_attributes({"error": str(error)}) or {}), **(noted or {})}
     return (
         ts_ms, query, similarity, session, arm, prompt, index,
         _check_number("latency_ms", latency_ms, 0.0, math.inf), _check_number("cost_usd", cost_usd, 0.0, math.inf),
@@ -202,6 +202,14 @@ def make_row(
         None if kind == COSINE else kind, state, hits, noted, trace_id, span_id, _check_answer(answer),
         _check_number("tokens", tokens, 0.0, math.inf), _check_weight(weight), scope,
     )  # fmt: skip
+
+
+def check_redacted(field: str, text: object) -> str:
+    """Return what a redactor made of a text if the log can store it. Raises InvalidInput."""
+    if not isinstance(text, str):
+        raise InvalidInput(field, f"must be text after it is redacted, not {type(text).__name__}")
+    _check_text(field, text)
+    return text
 
 
 def to_columns(row: Row) -> Row:
@@ -273,8 +281,7 @@ def _check_text(field: str, text: str) -> None:
 def _check_label(field: str, value: object) -> str | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # numbered sessions and versions
+    value = name_of(value)
     if not isinstance(value, str):
         raise InvalidInput(field, f"must be text, not {type(value).__name__}")
     if not value or len(value) > MAX_LABEL_CHARACTERS or not value.isprintable():

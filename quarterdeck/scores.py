@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from quarterdeck.clock import now_ms
 from quarterdeck.errors import InvalidInput
+from quarterdeck.ids import name_of
 from quarterdeck.similarity import is_number
 
 MAX_ID_CHARACTERS = 256
@@ -52,8 +53,7 @@ def check_score(
 
 
 def _check(field: str, text: Any, longest: int) -> str:
-    if isinstance(text, int) and not isinstance(text, bool) and field != "name":
-        text = str(text)  # numbered rows and sources, as with retrievals
+    text = text if field == "name" else name_of(text)
     if not isinstance(text, str):
         raise InvalidInput(field, f"must be text, not {type(text).__name__}")
     if not 0 < len(text) <= longest or not text.isprintable():

@@ -17,7 +17,7 @@ from app.http.backends import get_config, get_store, identify
 from app.http.bodies import read_body
 from app.http.records import (
     LINE_TYPES,
-    count_refusal,
+    count_request,
     make_redactor,
     parse_body,
     read_content_type,
@@ -54,7 +54,7 @@ async def changes(request: Request) -> Response:
             raise RequestRefused(413, f"body: holds more than {MOST_CHANGES:,} changes; send it in parts")
         answer = await to_thread.run_sync(_store, rows, token, _make_ticket(token, key, body))
     except QuarterdeckError as error:
-        count_refusal(error, SOURCE, token)
+        count_request(error, SOURCE, token)
         return refuse(error)
     is_good = answer["stored"] or answer.get("duplicates")
     status = 201 if "errors" not in answer else 207 if is_good else 400
@@ -74,7 +74,7 @@ async def github(request: Request) -> Response:
         answer = await to_thread.run_sync(_store_event, event, payload)
         return JSONResponse(answer, 201 if "ignored" not in answer else 200)
     except QuarterdeckError as error:
-        count_refusal(error, "github", None)
+        count_request(error, "github", None)
         return refuse(error)
 
 

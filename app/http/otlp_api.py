@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from app.http.backends import get_config, get_store, identify
 from app.http.bodies import read_body
+from app.http.records import count_request
 from app.http.refusals import RequestRefused, challenge, status_of
 from core.access.scopes import Token, TokenScope, bind_scope, home_of
 from core.errors import InvalidInput, QuarterdeckError
@@ -61,7 +62,7 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     try:
         spans = otlp.read_request(body, content_type)
     except InvalidInput as error:
-        count_refusal(store, SOURCE, error, None)
+        count_refusal(store, SOURCE, error, None, home_of(token))
         raise
     read = partial(
         read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token), home=home_of(token)
@@ -82,24 +83,34 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     return otlp.render_response(sorted(named, key=lambda each: each.row), content_type)
 
 
-def ignore_signal(signal: str, body: bytes, content_type: str, _token: Token | None) -> bytes:
+def ignore_signal(signal: str, body: bytes, content_type: str, token: Token | None) -> bytes:
     """Count a request of logs or metrics, of which nothing is stored, and return the answer."""
     if body:
         problem = f"are not stored; set OTEL_{signal.upper()}_EXPORTER=none, and send traces to /v1/traces"
-        count_refusal(get_store(), SOURCE, InvalidInput(signal, problem), None)
+        count_refusal(get_store(), SOURCE, InvalidInput(signal, problem), None, home_of(token))
     return otlp.render_empty(content_type)
 
 
 async def _answer(request: Request, scope: TokenScope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
     content_type = otlp.PROTOBUF
+    token: Token | None = None
     try:
         content_type = _read_content_type(request)
         token = await identify(request, scope)
         body = await read_body(request)
+    except QuarterdeckError as error:
+        if answer is store_spans:
+            count_request(error, SOURCE, token)
+        return _fail(error, content_type)
+    try:
         return Response(await to_thread.run_sync(answer, body, content_type, token), media_type=content_type)
     except QuarterdeckError as error:
-        message = otlp.render_failure(str(error), content_type)
-        return Response(message, status_of(error), challenge(error), content_type)
+        return _fail(error, content_type)
+
+
+def _fail(error: QuarterdeckError, content_type: str) -> Response:
+    message = otlp.render_failure(str(error), content_type)
+    return Response(message, status_of(error), challenge(error), content_type)
 
 
 def _read_content_type(request: Request) -> str:

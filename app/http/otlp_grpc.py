@@ -13,10 +13,12 @@ from anyio import to_thread
 from app.http.backends import identify_headers
 from app.http.bodies import MAX_BODY_BYTES
 from app.http.otlp_api import ignore_signal, store_spans
+from app.http.records import count_request
 from app.http.refusals import status_of
 from core.access.scopes import TokenScope
 from core.errors import QuarterdeckError
 from core.intake import otlp
+from core.intake.open_traces import SOURCE
 from core.safety.letters import show_text
 
 DEFAULT_PORT = 4317
@@ -91,7 +93,13 @@ def _answer_with(grpc: Any, take: Callable[[bytes, Any], Awaitable[bytes]]) -> C
     async def answer(body: bytes, context: Any) -> bytes:
         headers = {key.lower(): value for key, value in context.invocation_metadata() if isinstance(value, str)}
         try:
-            return await take(body, await identify_headers(headers, TokenScope.INGEST))
+            try:
+                token = await identify_headers(headers, TokenScope.INGEST)
+            except QuarterdeckError as error:
+                if take is _take:
+                    count_request(error, SOURCE, None)
+                raise
+            return await take(body, token)
         except QuarterdeckError as error:
             code = codes.get(status_of(error), grpc.StatusCode.INTERNAL)
             await context.abort(code, show_text(str(error)))

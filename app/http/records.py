@@ -80,7 +80,7 @@ async def _take(request: Request, needed: TokenScope, *, source: str, listed: st
         delivery = work() if len(body) <= _LARGE_BYTES else await to_thread.run_sync(work)
         answer = await batcher_of(get_store()).store(delivery)
     except QuarterdeckError as error:
-        count_refusal(error, source, token)
+        count_request(error, source, token)
         return refuse(error)
     is_good = answer["stored"] or answer.get("duplicates")
     status = 201 if "errors" not in answer else 207 if is_good else 400
@@ -142,7 +142,7 @@ def _place(row: Any, token: Token | None) -> RowScope:
         return home_of(token)
 
 
-def count_refusal(error: QuarterdeckError, source: str, token: Token | None) -> None:
+def count_request(error: QuarterdeckError, source: str, token: Token | None) -> None:
     """Count a request that was refused as a whole. What a store refuses cannot be counted in it."""
     status = status_of(error)
     if status >= 500:

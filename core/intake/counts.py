@@ -99,10 +99,12 @@ def bound_scopes(
     return bounded
 
 
-def count_refusal(store: Store, source: str, refusal: QuarterdeckError, given: object) -> None:
+def count_refusal(
+    store: Store, source: str, refusal: QuarterdeckError, given: object, scope: Scope = DEFAULT_SCOPE
+) -> None:
     """Count a whole request or file that was refused. A store that cannot be written counts nothing."""
     tally = IntakeTally(source)
-    tally.refuse(refusal, given)
+    tally.refuse(refusal, given, scope)
     try:
         with store.begin() as connection:
             tally.store(store, connection)

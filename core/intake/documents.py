@@ -19,7 +19,7 @@ _LISTS = (
     "documents", "docs", "nodes", "source_nodes", "source_documents", "retrieved_documents", "results", "result",
     "matches", "hits", "points", "passages", "context", "outputs", "output", "response", "data", "generations",
 )  # fmt: skip
-_INNER = ("node", "document", "kwargs", "entity", "payload", "doc", "chunk", "_source")
+_INNER = ("node", "document", "kwargs", "entity", "payload", "doc", "chunk", "_source", "_additional")
 _NESTED = {name: place for place, name in enumerate((*_INNER, "metadata", "meta", "fields", "properties"))}
 _RANKS = {name: place for place, name in enumerate(NUMBERS)}
 _DEEPEST = 5

@@ -17,7 +17,7 @@ UTF_8 = "utf-8-sig"
 WINDOWS = "cp1252"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _NAMES = {WINDOWS: "Windows-1252", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
-_SAMPLE = 65_536
+_SAMPLE, _HEAD = 65_536, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class FileContent:
 def scan(path: Path, *, is_text: bool) -> FileContent:
     """Return what reading all of a file tells. Raises OSError.
 
-    Text without a mark at its start is UTF-16 if every other byte of its start is zero. It is Windows-1252 if more of
+    Text without a mark at its start is UTF-16 if every other of its first bytes, such as a header's, is zero. It is Windows-1252 if more of
     its lines are not UTF-8 than are UTF-8 beyond ASCII; otherwise a line that is not UTF-8 is one wrong row.
     """
     digest, right, wrong, start = hashlib.sha256(), 0, 0, b""
@@ -114,7 +114,8 @@ def _find_encoding(start: bytes, *, is_utf_8: bool) -> str:
         return UTF_8
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
+    head = start[:_HEAD]
+    for encoding, zeros, others in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
         if len(zeros) > 1 and zeros.count(0) > len(zeros) * 0.7 and others.count(0) < len(others) * 0.1:
             return encoding
     return UTF_8 if is_utf_8 else WINDOWS

@@ -113,14 +113,18 @@ NUMBERS = {
     "score": "", "similarity": "", "similarity_score": "", "_score": "", "query_similarity_score": "cosine",
     "cosine_similarity": "cosine", "certainty": "probability", "probability": "probability",
     "distance": "distance", "_distance": "distance", "vector_distance": "distance", "dist": "distance",
+    "vector_score": "distance",
     "cosine_distance": "cosine_distance", "l2_distance": "l2",
+    "@search.score": "dot", "vectorSearchScore": "dot",  # Azure's and MongoDB's: of one scale, but no cosine
     "bm25": "bm25", "bm25_score": "bm25", "rrf": "rrf", "rrf_score": "rrf", "fusion_score": "rrf",
     "relevance_score": "rerank", "rerank_score": "rerank", "reranker_score": "rerank",
-    "cross_encoder_score": "rerank", "reranking_score": "rerank",
+    "cross_encoder_score": "rerank", "reranking_score": "rerank", "_relevance_score": "rerank",
+    "@search.reranker_score": "rerank", "@search.rerankerScore": "rerank",
 }  # fmt: skip
 IDS = ("id", "document_id", "doc_id", "node_id", "id_", "_id", "point_id")
 METADATA_IDS = (
-    "id", "doc_id", "document_id", "source", "file", "file_name", "file_path", "filename", "url", "path", "title",
+    "id", "doc_id", "document_id", "doc_uri", "source", "file", "file_name", "file_path", "filename", "url", "path",
+    "title",
 )  # fmt: skip
 TEXTS = ("page_content", "content", "text", "document", "passage", "long_text", "body", "snippet")
 QUERY_NAMES = (

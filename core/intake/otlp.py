@@ -145,7 +145,8 @@ def _value(value: Any) -> Any:
         return [_value(each) for each in value.array_value.values]
     if kind == "kvlist_value":
         return _plain(value.kvlist_value.values)
-    return getattr(value, kind) if kind else None
+    found = getattr(value, kind) if kind else None
+    return found.decode(errors="replace") if isinstance(found, bytes) else found
 
 
 def _read_json(body: bytes) -> list[Span]:

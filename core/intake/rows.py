@@ -95,8 +95,9 @@ def parse_record(
     if fields.get("score_kind") is None and (kind := kind_of(scope)):
         fields["score_kind"] = kind
     ts = read_time(record.get("ts"))
-    if isinstance(answer := record.get("answer"), str):
-        fields["answer"] = _redacted("answer", answer, redact)
+    for field in ("answer", "error"):  # what a search failed with may repeat the question
+        if isinstance(text := record.get(field), str):
+            fields[field] = _redacted(field, text, redact)
     query = record["query"]
     if isinstance(query, str) and len(query) <= MAX_QUERY_CHARACTERS:  # the retrieval refuses the others
         query = _redacted("query", query, redact)

@@ -23,7 +23,7 @@ _METRICS = (
 )
 _SQUARED = re.compile(r"chroma|lance|faiss|milvus", re.IGNORECASE)  # their L2 distances are squared
 _ROUNDING = 1e-3
-_FEWEST_IN_ORDER = 3  # numbers that only rise, from the best hit on, are distances
+_FEWEST_IN_ORDER = 3  # numbers that never fall, from the best hit on, are distances
 
 
 def find_kind(numbers: Sequence[float], label: str, *, names: str, metric: str = "", told: str | None = None) -> str:
@@ -67,7 +67,9 @@ def _find_distance(numbers: Sequence[float], names: str, metric: str) -> str:
 
 
 def _rises(numbers: Sequence[float]) -> bool:
-    return len(numbers) >= _FEWEST_IN_ORDER and all(a < b for a, b in pairwise(numbers))
+    """Return whether numbers only rise; a passage that is there twice has the same number twice."""
+    has_risen = len(numbers) >= _FEWEST_IN_ORDER and numbers[0] < numbers[-1]
+    return has_risen and all(a <= b for a, b in pairwise(numbers))
 
 
 def _are_cosines(distances: Sequence[float]) -> bool:

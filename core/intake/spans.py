@@ -209,7 +209,7 @@ def _read_search(
     has_failed = documents is None and problem is None
     return {
         "question": _redact(question, redact), "hits": None if documents is None else hits, "kind": kind,
-        "reranked": reranked, "problem": problem, "error": _find_error(span) if has_failed else "",
+        "reranked": reranked, "problem": problem, "error": _redact(_find_error(span), redact) if has_failed else "",
         "latency_ms": (span.end_ns - span.start_ns) / 1e6 if span.end_ns >= span.start_ns else None,
         "attributes": _find_attributes(attributes, sources[1]),
     }  # fmt: skip

@@ -6,6 +6,7 @@
 import csv
 import json
 import re
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -195,15 +196,31 @@ class TableFile:
 
 
 def _csv_rows(lines: Iterator[str], separator: str) -> Generator[list[str] | InvalidInput, None, None]:
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    """Yield the cells of each row. Of a row that is not CSV, only the first line is refused.
+
+    A quote that is not closed takes the lines below it along: they are read again, as rows of their own.
+    """
+    taken, again, done = list[str](), deque[str](), 0
+
+    def feed() -> Iterator[str]:
+        while (line := again.popleft() if again else next(lines, None)) is not None:
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(feed(), delimiter=separator, strict=True)
     while True:
+        taken.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield InvalidInput("row", f"is not CSV: {error} (line {reader.line_num})")
+            done += 1
+            yield InvalidInput("row", f"is not CSV: {error} (line {done})")
+            again.extendleft(reversed(taken[1:]))
+            reader = csv.reader(feed(), delimiter=separator, strict=True)
         else:
+            done += len(taken)
             if cells:
                 yield cells
 

@@ -148,7 +148,8 @@ def parse_span(trace: Trace, span: Question | Refused, *, redact: Redactor) -> R
     attributes = dict(found.attributes or {})
     if ASKED in attributes:
         attributes[ASKED] = redact(attributes[ASKED])
-    return replace(found, query=redact(found.query), attributes=attributes or None)
+    error = redact(found.error) if isinstance(found.error, str) else found.error
+    return replace(found, query=redact(found.query), attributes=attributes or None, error=error)
 
 
 def _trace(trace: Any, choices_of: ChoicesOf) -> Trace:

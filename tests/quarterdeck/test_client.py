@@ -164,7 +164,9 @@ def test_a_retrieval_of_bad_input_is_refused_and_the_good_ones_are_kept(deck, st
 def test_a_closed_client_takes_nothing_and_says_so(deck, caplog):
     deck.close()
     assert deck.log_retrieval("q", 0.5) is None
+    assert not deck.score("an-id", "feedback", 1)
     assert "The recorder is closed" in caplog.text
+    assert "The client is closed" in caplog.text
 
 
 def test_a_strict_client_raises_what_it_refuses(url):
@@ -308,3 +310,67 @@ def test_a_numbered_row_can_be_judged_and_a_refused_score_is_called_one(url, sto
     assert "a retrieval was not taken" not in caplog.text
     with store.read() as connection:
         assert connection.scalars(select(scores.c.retrieval_id)).all() == ["123"]
+
+
+class Unspeakable(Exception):
+    """An exception whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __float__(self) -> float:
+        raise self
+
+    __repr__ = __str__
+
+
+def test_what_has_no_text_is_refused_without_raising(deck):
+    bad = Unspeakable()
+    assert deck.log_retrieval("q", bad) is None
+    assert deck.log_retrieval("q", error=bad) is None
+    assert deck.log_retrieval("q", 0.5, attributes={"a": bad}) is None
+    assert not deck.score(bad, "feedback", 1)
+    assert not deck.score("an-id", bad, 1)
+    assert not deck.score("an-id", "feedback", bad)
+
+
+def test_a_search_that_failed_with_any_text_stops_no_other_row(deck, store):
+    deck.log_retrieval("half a letter", error=ValueError("no \ud83d, no \x00"))
+    deck.log_retrieval("good", 0.5)
+    deck.close()
+    with store.read() as connection:
+        assert connection.scalar(text("SELECT COUNT(*) FROM retrievals")) == 2
+
+
+def test_what_a_search_failed_with_is_redacted_like_the_query(deck, store):
+    deck.log_retrieval("who is it", error=ValueError("cannot embed 'mail bob@example.com'"))
+    deck.close()
+    with store.read() as connection:
+        noted = str(connection.scalar(text("SELECT attributes FROM retrievals")))
+    assert "bob@example.com" not in noted
+    assert "cannot embed" in noted
+
+
+@pytest.mark.parametrize("made", [None, b"bytes", ["list"], "half \ud83d", "a\x00b"])
+def test_a_redactor_that_returns_no_text_costs_its_row_alone(url, store, made):
+    with Quarterdeck(url, redact=lambda query: made if query == "bad" else query) as deck:
+        assert deck.log_retrieval("bad", 0.5) is None
+        assert deck.log_retrieval("good", 0.5)
+    with store.read() as connection:
+        assert connection.scalars(text("SELECT query FROM retrievals")).all() == ["good"]
+        assert connection.execute(text("SELECT reason, n FROM intake WHERE reason <> ''")).all() == [("query", 1)]
+
+
+def test_a_system_without_threads_fails_no_request_and_loses_no_row(deck, store, monkeypatch):
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", refuse)
+        assert deck.log_retrieval("first", 0.5)
+        assert deck.log_retrieval(None) is None
+        assert deck.score("an-id", "feedback", 1)
+    deck.flush()
+    with store.read() as connection:
+        assert connection.scalars(text("SELECT query FROM retrievals")).all() == ["first"]
+        assert connection.scalar(text("SELECT n FROM intake WHERE reason = 'query'")) == 1

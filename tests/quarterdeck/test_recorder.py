@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text
 from core.log.retrievals import list_daily_scores
 from quarterdeck import Quarterdeck
 from quarterdeck.errors import SourceUnavailable
+from quarterdeck.intake import IntakeCounter
 from quarterdeck.recorder import Recorder, append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import dimension_values, metric_sums, retrievals, rollups, scopes
@@ -225,3 +226,32 @@ def test_a_store_that_comes_back_gets_what_was_queued_meanwhile(store):
     recorder.flush()
     assert count_rows(store) == 700
     recorder.close()
+
+
+def test_rows_that_no_store_can_hold_are_refused_alone_and_counted(store, caplog):
+    counter = IntakeCounter(Scope())
+    with closing(Recorder(store, intake=counter)) as recorder:
+        for number in range(40):
+            row = make(retrieval_id=f"r-{number}").row
+            recorder.record_row((row[0], None, *row[2:]) if number in (3, 17) else row)
+        recorder.flush()
+        recorder.record(make(retrieval_id="after"))
+    assert count_rows(store) == 39
+    assert {counted.reason: n for counted, (n, _) in counter.take_all().items() if n} == {"": 39, "row": 2}
+    assert "row: cannot be stored" in caplog.text
+
+
+def test_an_unforeseen_fault_of_the_store_is_tried_again(store, monkeypatch, caplog):
+    recorder, failures = Recorder(store), [MemoryError("later")]
+    append = recorder.log.append
+
+    def append_later(rows, within=None):
+        if failures:
+            raise failures.pop()
+        return append(rows, within)
+
+    monkeypatch.setattr(recorder.log, "append", append_later)
+    recorder.record(make())
+    recorder.close()
+    assert count_rows(store) == 1
+    assert "stay queued" in caplog.text

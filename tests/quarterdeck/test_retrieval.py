@@ -2,6 +2,9 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from core.intake.rows import read_api_time
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.errors import InvalidInput
-from quarterdeck.retrieval import COLUMNS, LATEST, MAX_QUERY_CHARACTERS, Retrieval
+from quarterdeck.retrieval import COLUMNS, LATEST, MAX_QUERY_CHARACTERS, Retrieval, to_columns
 from quarterdeck.rollups import bin_of, middle_of, roll_up
 from quarterdeck.schema import SUMS
 
@@ -167,3 +170,42 @@ def test_time_ends_in_2100_for_every_way_in():
 def test_a_whole_number_of_any_size_is_kept_as_a_float():
     row = Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "q", 1, latency_ms=2**70).row
     assert [type(value) for value in (row[2], row[7])] == [float, float]
+
+
+def test_documents_of_frameworks_are_hits_by_their_ids_or_texts():
+    document = SimpleNamespace(id=None, page_content="mbufs hold packets", metadata={"source": "mbuf.md"})
+    unnamed = SimpleNamespace(id=None, page_content="mbufs hold packets", metadata={})
+    point = SimpleNamespace(id=UUID(int=7), score=np.float32(0.5), payload={})
+    node = SimpleNamespace(node_id="n-1", score=0.25, text="rings hold mbufs")
+    hits = [(document, 0.75), document, point, node, (Path("ring.md"), 0.5), unnamed]
+    kept = Retrieval(NOON, "q", documents=hits).row[COLUMNS.index("documents")]
+    assert kept[:5] == (
+        ("mbuf.md", 0.75), ("mbuf.md", None), (str(UUID(int=7)), 0.5), ("n-1", 0.25), ("ring.md", 0.5),
+    )  # fmt: skip
+    assert len(kept[5][0]) == 16
+
+
+@pytest.mark.parametrize("hits", [[(0.5, "a.md")], [{"id": "a.md", "score": "0.5"}], [None], [object()]])
+def test_a_hit_that_cannot_be_read_is_refused_and_not_guessed(hits):
+    with pytest.raises(InvalidInput, match="^documents: "):
+        Retrieval(NOON, "q", documents=hits)
+
+
+def test_names_are_uuids_and_whole_numbers_of_any_library():
+    row = Retrieval(NOON, "q", 0.5, session_id=UUID(int=5), user_id=np.int64(42)).row
+    assert (row[3], row[12]) == (str(UUID(int=5)), "42")
+
+
+def test_names_that_are_known_are_bounded_too():
+    names = [f"bound-{number}" for number in range(64)]
+    for some in (names[:32], names[32:], names):
+        kept = Retrieval(NOON, "q", 0.5, attributes=dict.fromkeys(some, "x")).row[18]
+    assert len(kept) == 32
+    Retrieval(NOON, "q", documents=["d" * 200])
+    assert list(Retrieval(NOON, "q", 0.5, attributes={"d" * 200: "x"}).row[18]) == ["d" * 64]
+
+
+def test_what_a_search_failed_with_is_kept_as_text_that_every_store_takes():
+    row = Retrieval(NOON, "q", error=ValueError("half \ud83d of it\nand\x00 more")).row
+    assert row[18] == {"error": "half   of it and  more"}
+    assert to_columns(row)[18] == '{"error":"half   of it and  more"}'

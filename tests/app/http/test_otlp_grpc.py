@@ -17,7 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from sqlalchemy import select
 
 from app.http import backends, otlp_grpc
+from core.intake.counts import IntakeCount, list_counts
 from quarterdeck.schema import retrievals
+from tests.api_server import wait_until
 from tests.core.intake.test_otlp import HIT, RETRIEVER, build, flat
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite_only("the store is not what is new here")]
@@ -89,6 +91,7 @@ def test_a_call_needs_a_token_like_a_request(store, url, channel, monkeypatch):
             traces.Export(build(RETRIEVER), metadata=metadata, timeout=30)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert read(store) == []
+    assert wait_until(lambda: list_counts(store) == [IntakeCount("otlp", 0, 2, {"token": 2})])
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,12 @@ def parse(row: dict) -> tuple:
     return (parse_record(row, read_time=lambda _none: datetime(2026, 3, 1, tzinfo=UTC), redact=compose()),)
 
 
+def test_what_a_search_failed_with_is_redacted_like_the_query(client, store):
+    client.post("/v1/retrievals", json={"query": "q", "error": "cannot embed 'mail bob@example.com'"})
+    assert "bob@example.com" not in str(read(store, "attributes"))
+    assert "cannot embed" in str(read(store, "attributes"))
+
+
 def test_numbers_of_rows_are_in_the_rollups_once(client, store):
     client.post("/v1/retrievals", json=[GOOD | {"feedback": 1, "retrieval_id": "q-1"}] * 3)
     c = metric_sums.c

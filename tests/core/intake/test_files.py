@@ -261,3 +261,21 @@ def test_what_was_taken_and_refused_is_counted_with_one_redacted_example(store: 
     ]  # fmt: skip
     assert "bob@example.com" not in found[1][3]
     assert "mail [e-mail]" in found[1][3]
+
+
+def test_a_quote_that_is_not_closed_costs_its_own_line_alone(store: Store, tmp_path: Path) -> None:
+    path, row = tmp_path / "open.csv", "2026-03-01T12:00:00Z,{},0.5\n"
+    broken = ['"begins', "fine", '"two\nlines"', '"ends']
+    lines = [row.format(each) for each in (*broken[:3], *(f"q{number}" for number in range(4_000)), broken[3])]
+    path.write_text("ts,query,score\n" + "".join(lines))
+    report = load(store, path)
+    assert (report.read, report.stored, [each.row for each in report.refused]) == (4_004, 4_002, [1, 4_004])
+    assert {"fine", "two\nlines", "q0", "q3999"} <= set(queries(store))
+    assert "(line 2)" in report.refused[0].problem
+
+
+def test_utf_16_without_a_mark_is_seen_by_its_header(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "kanji.csv"
+    lines = [f"2026-03-01T12:00:00Z,{'什么是内存缓冲区' * 20}{number},0.5\n" for number in range(9)]
+    path.write_bytes(("ts,query,score\n" + "".join(lines)).encode("utf-16-le"))
+    assert load(store, path).stored == 9

@@ -41,7 +41,9 @@ from core.intake.otlp import JSON, PROTOBUF, parse_request, read_request
 from core.log.services import service_key
 from quarterdeck.redaction import compose, redact
 from quarterdeck.schema import retrievals, scopes
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
+from tests.api_server import wait_until
 
 START_NS = 1_772_366_400_000_000_000  # 2026-03-01 12:00 UTC
 HIT = {"id": "a", "score": 0.5}
@@ -235,6 +237,25 @@ def test_a_body_that_cannot_be_read_is_counted(listener):
 
 
 @pytest.mark.slow
+def test_a_request_that_is_refused_before_it_is_read_is_counted_too(listener):
+    body, typed = build(RETRIEVER | flat(HIT)).SerializeToString(), {"Content_Type": PROTOBUF}
+    assert listener.post(body, Content_Type="text/plain")[0] == 415
+    assert listener.post(b"x", **typed, Content_Encoding="gzip")[0] == 400
+    assert listener.post(b"x" * 10_000_001, **typed)[0] == 413
+    assert listener.post(body, **typed, Authorization="Bearer nobody")[0] == 401
+    wanted = {"content_type": 1, "body": 1, "too_large": 1, "token": 1}
+    assert wait_until(lambda: list_counts(listener.store) == [IntakeCount("otlp", 0, 4, wanted)])
+    assert {each.scope for each in list_refusals(listener.store)} == {Scope()}
+
+
+@pytest.mark.slow
+def test_what_a_token_s_sender_gets_wrong_is_its_environment_s(listener):
+    secret, _ = issue_token(listener.store, "ci", [TokenScope.INGEST], Act("tester", "spans", "staging"))
+    assert listener.post(b"{", Content_Type=JSON, Authorization=f"Bearer {secret}")[0] == 400
+    assert [each.scope.environment for each in list_refusals(listener.store)] == ["staging"]
+
+
+@pytest.mark.slow
 def test_logs_and_metrics_on_the_path_of_traces_are_refused_and_counted(listener):
     for name in ("resourceLogs", "resourceMetrics"):
         status, _, said = listener.post(json.dumps({name: [{}]}).encode(), Content_Type=JSON)
@@ -382,6 +403,15 @@ def test_documents_may_be_structured_values():
         document.add(key="score").value.double_value = score
     parsed = parse_request(request.SerializeToString(), PROTOBUF, redact=compose())
     assert [each.score for each in parsed.retrievals] == [0.9]
+
+
+def test_bytes_are_read_as_text():
+    request = build(RETRIEVER | flat(HIT))
+    attributes = request.resource_spans[0].scope_spans[0].spans[0].attributes
+    attributes.add(key="session.id").value.bytes_value = b"s-1\xff"
+    attributes.add(key="quarterdeck.feedback").value.bytes_value = b"1"
+    (found,) = parse_request(request.SerializeToString(), PROTOBUF, redact=compose()).refused
+    assert (found.field, found.problem) == ("feedback", "must be a number, not str")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STOR
 from core.intake.queries import find_question, is_vector, read_input
 from core.intake.scales import find_kind
 from core.intake.spans import Span, SpanChoices, find_role, read_span
-from quarterdeck.redaction import compose
+from quarterdeck.redaction import compose, redact
 from quarterdeck.scope import Scope
 
 START_NS = 1_772_366_400_000_000_000
@@ -101,6 +101,9 @@ def test_a_question_that_looks_a_little_like_a_vector_is_one():
         ({"ids": [["a", "b"]], "distances": [[0.1, 0.4]], "documents": [["x", "y"]]}, ["a", "b"], [0.1, 0.4]),
         ([{"id": 3, "payload": {"source": "q.md"}, "score": 0.8}], ["3"], [0.8]),
         ([{"score": 0.8}], ["(unnamed)"], [0.8]),
+        ([{"page_content": "x", "metadata": {"doc_uri": "m.md"}}], ["m.md"], [None]),
+        ([{"content": "x", "_additional": {"id": "u-2", "distance": 0.2}}], ["u-2"], [0.2]),
+        ([{"id": "a", "metadata": {"vector_score": "0.2"}}], ["a"], [0.2]),
         ([{"id": "a", "score": float("nan")}], ["a"], [None]),
         ({"documents": []}, [], []),
     ],
@@ -136,7 +139,9 @@ def test_passages_without_ids_are_named_by_their_text():
         ([0.033, 0.016], "", "QueryFusionRetriever._retrieve", "rrf"),
         ([12.5, 3.0], "", "retrieve", "dot"),
         ([0.2, 0.4, 0.9], "", "retrieve", "cosine_distance"),
+        ([0.2, 0.2, 0.4, 0.4], "", "retrieve", "cosine_distance"),
         ([0.4, 0.9], "", "retrieve", "cosine"),
+        ([0.4, 0.4, 0.4], "", "retrieve", "cosine"),
         ([1.2, 3.4, 9.0], "", "retrieve", "l2"),
         ([1.1, 1.2, 1.3], "", "retrieve", "l2"),
         ([-3.0, -2.0, -1.0], "", "retrieve", "dot"),
@@ -186,6 +191,18 @@ def test_a_search_that_failed_says_why():
     events = [("exception", {"exception.message": "index down\nTraceback …"})]
     found = read({"openinference.span.kind": "RETRIEVER", "input.value": "q"}, failed=True, events=events)
     assert (found.hits, found.error, found.problem) == (None, "index down", None)
+
+
+def test_what_a_search_failed_with_is_redacted_like_the_question():
+    events = [("exception", {"exception.message": "cannot embed 'mail bob@example.com'"})]
+    span = make({"openinference.span.kind": "RETRIEVER", "input.value": "q"}, failed=True, events=events)
+    assert read_span(span, redact=redact).error == "cannot embed 'mail [e-mail]'"
+
+
+def test_azure_s_numbers_are_no_cosines():
+    hits = [{"id": "a", "metadata": {"@search.score": 0.033, "@search.reranker_score": 2.5}}]
+    found = read({"openinference.span.kind": "RETRIEVER", "input.value": "q", "output.value": json.dumps(hits)})
+    assert (found.hits, found.kind, found.reranked) == ((("a", 0.033),), "dot", 2.5)
 
 
 def test_a_reranker_s_number_stands_beside_the_retriever_s():
