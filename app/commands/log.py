@@ -86,7 +86,8 @@ def drift(
     else:
         found = report_drift(store, scope=scope, today=today, **windows)
     report, states = found.report, found.states
-    search = search_segments(store, found, today=as_of.date() if as_of else today - timedelta(days=1))
+    over = today - timedelta(days=1)
+    search = search_segments(store, found, today=min(as_of.date(), over) if as_of else over)
     place = describe_segments(search)
     told = {
         "environment": scope.environment,

@@ -255,3 +255,29 @@ def test_a_former_day_is_judged_by_the_rows_before_its_end_alone(store: Store) -
     assert report_drift(store, scope=DEFAULT_SCOPE, today=later).report.status is DriftStatus.DRIFTING
     again = report_as_of(store, scope=DEFAULT_SCOPE, day=TODAY - timedelta(days=1), today=later)
     assert (again.report, again.days) == (then.report, then.days)
+
+
+def test_days_that_are_still_to_be_closed_make_no_drop_of_a_popular_question(store: Store) -> None:
+    rng = np.random.default_rng(31)
+    rows = [
+        Retrieval(
+            NOW - timedelta(days=40 - day, seconds=400 * n),
+            "hello" if is_popular else f"q{rng.integers(500)}",
+            float(np.clip(rng.normal(0.85 if is_popular else 0.6, 0.08), 0, 1)),
+        )
+        for day in range(40)
+        for n, is_popular in enumerate(rng.random(100) < 0.3)
+    ]  # the capped mean of a day is about 0.60, the plain one 0.68
+    append_retrievals(store, rows)
+    close_days(store, now=NOW, most=2_000)
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    assert found.report.status is DriftStatus.STABLE
+    assert found.report.notes == (
+        "2,000 questions from 8 Feb 2026 to 27 Feb 2026 are in no verdict yet: the capped means of their days are being "
+        "made.",
+    )
+    assert report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY) == ()
+    close_days(store, now=NOW, most=None)
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    assert (found.report.status, found.report.notes) == (DriftStatus.STABLE, ())
+    assert sum(day.count for day in found.days) == 4_000
