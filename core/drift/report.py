@@ -16,6 +16,7 @@ from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_
 from core.log.retrievals import ScopeDays, list_dimensions, list_segment_scores
 from core.log.score_scales import LEAST_ROWS
 from core.log.values import DailyScores, States
+from core.wording.counts import count_of
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
@@ -164,14 +165,16 @@ def _explain_nothing(
     unmapped, unscored = sum(day.unmapped for day in recorded), sum(day.unscored for day in recorded)
     if not any(day.count for day in recorded):
         told = f"None of the {count:,} questions recorded has a similarity"
+        told = told if count > 1 else "The only question recorded has no similarity"
         if unmapped:
-            reason = (
-                f"{told}: the scores of {unmapped:,} are of a kind whose map is learned from the first {LEAST_ROWS}."
-            )
+            scores = count_of(unmapped, "score is", "scores are")
+            reason = f"{told}: {scores} of a kind whose map is learned from the first {LEAST_ROWS}."
             return replace(report, reason=reason, action="Wait for more questions, then check again.")
-        return replace(report, reason=f"{told}: {unscored:,} had hits without a score.")
+        had = f"{unscored:,}" if count > 1 else "it"
+        return replace(report, reason=f"{told}: {had} had hits without a score.")
     if recorded[0].day >= today:
-        return replace(report, reason=f"All {count:,} questions are of today: the first whole day counts tomorrow.")
+        all_of = "The only question is" if count == 1 else f"All {count:,} questions are"
+        return replace(report, reason=f"{all_of} of today: the first whole day counts tomorrow.")
     return report
 
 

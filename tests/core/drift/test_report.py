@@ -89,6 +89,19 @@ def test_a_log_of_today_alone_says_when_the_verdict_comes(store: Store) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"score": 0.7}, "The only question is of today: the first whole day counts tomorrow."),
+        ({}, "1 search is recorded, on 20 Mar 2026, and it found nothing."),
+        ({"documents": ["a"]}, "The only question recorded has no similarity: it had hits without a score."),
+    ],
+)
+def test_the_first_question_is_told_in_the_singular(store: Store, row: dict[str, object], reason: str) -> None:
+    append_retrievals(store, [Retrieval(NOW, "q", **row)])  # type: ignore[arg-type]
+    assert report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report.reason == reason
+
+
 def test_rows_of_a_wrong_clock_decide_nothing_and_are_told(store: Store) -> None:
     write(store, [0.6] * 45)
     plain = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report
@@ -177,10 +190,23 @@ def test_another_embedding_model_is_told_with_both_scales_and_never_called_drift
         assert report.status in (DriftStatus.STABLE, DriftStatus.INSUFFICIENT_DATA), ago
     found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
     assert found.report.notes[0].startswith(
-        "The embedding model changed from small-v1 to large-v2 on 16 Mar 2026. Their scores are on different scales "
+        "The embedding model changed from small-v1 to large-v2 on 17 Mar 2026. Their scores are on different scales "
         "(mean 0.70 with small-v1, 0.40 with large-v2), so this is no drift"
     )
     assert all(each.status is not DriftStatus.DRIFTING for _, listed in found.segments for each in listed)
+
+
+def test_two_models_with_half_of_the_questions_each_do_not_take_turns(store: Store) -> None:
+    for model, level in (("small-v1", 0.7), ("large-v2", 0.4)):
+        write(store, [level] * 40, model=model)
+    for ago, model in ((3, "small-v1"), (2, "large-v2"), (1, "small-v1")):
+        more = [Retrieval(NOW - timedelta(days=ago, seconds=n), f"m{n}", 0.55, model=model) for n in range(20)]
+        append_retrievals(store, more)
+        found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY - timedelta(days=ago - 1))
+        assert found.report.status is DriftStatus.STABLE
+        assert found.report.notes == ()
+        assert found.report.recent_count in (700, 720, 740)
+    assert report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY) == ()
 
 
 def test_a_drop_of_the_new_model_is_a_drop(store: Store) -> None:

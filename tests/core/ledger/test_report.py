@@ -85,7 +85,7 @@ def test_a_change_acts_from_its_hour_in_the_zone_of_the_service(store):
     append_retrievals(store, rows)
     change = swap(ts=midnight.astimezone(UTC), entry_id=None)
     (entry,) = report_ledger(store, [change], scope=SCOPE, today=date(2026, 11, 11), threshold=THRESHOLD).entries
-    assert (entry.ts, entry.ts.tzinfo) == (change.ts, UTC)
+    assert (entry.at, entry.at.tzinfo) == (change.ts, UTC)
     assert entry.change_id == "index:default:2026-11-09T11:00:00Z"
     assert entry.measured.size == pytest.approx(0.1, abs=0.01)
 
