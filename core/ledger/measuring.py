@@ -36,7 +36,8 @@ class Measuring:
     """Measures changes of one timeline, and says which cannot be told apart.
 
     A change that reached some of the users is measured against the others on the same days; every other change against
-    the days before it. The times of changes are in the zone whose days these are. `scaled` are the days on one model's scale, where the others have two: scores are read there.
+    the days before it. The times of changes are in the zone whose days these are. `scaled` are the days on one model's
+    scale, where the others have two: scores are read there.
     """
 
     def __init__(

@@ -235,7 +235,7 @@ def list_dimensions(log: Log, scope: Scope) -> tuple[str, ...]:
 
 
 class _Days(NamedTuple):
-    """The days that are closed as they are, and those that are not; `grown` ones of these are closed with fewer rows."""
+    """The days that are closed as they are, and those that are not; of these, `grown` were closed with fewer rows."""
 
     closed: set[date]
     open: set[date]

@@ -9,13 +9,13 @@ import pytest
 
 from core.audit.acts import Act
 from core.corpus.versions import Version
+from core.drift.report import report_drift
 from core.errors import NotConnected
 from core.flags.canary_plan import DEFAULT_PLAN
 from core.flags.operations import create_flag, import_flags
 from core.flags.store import get_flag
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
-from core.drift.report import report_drift
 from core.overview import (
     Area,
     Standing,

@@ -299,8 +299,8 @@ def test_days_that_are_still_to_be_closed_make_no_drop_of_a_popular_question(sto
     found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
     assert found.report.status is DriftStatus.STABLE
     assert found.report.notes == (
-        "2,000 questions from 8 Feb 2026 to 27 Feb 2026 are in no verdict yet: the capped means of their days are being "
-        "made.",
+        "2,000 questions from 8 Feb 2026 to 27 Feb 2026 are in no verdict yet: the capped means of their days are "
+        "being made.",
     )
     assert report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY) == ()
     close_days(store, now=NOW, most=None)
