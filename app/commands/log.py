@@ -407,7 +407,7 @@ def _read_csv(path: Path, column: str) -> list[dict[str, str]]:
     if column not in rows[0]:
         raise InvalidInput("column", f"{path} has no column {column!r}; it has: {', '.join(rows[0])}")
     for number, row in enumerate(rows, 1):
-        if any(surplus := row.pop(None, [])):  # type: ignore[call-overload]  # where a reader puts what has no column
+        if any(surplus := row.pop(None, [])):  # where a reader puts what has no column
             told = f"row {number} of {path} has {count_of(len(surplus), 'field')} more than the header"
             raise InvalidInput("input", f"{told}: put texts with commas in quotes")
     kept = [row for row in rows if (row[column] or "").strip()]

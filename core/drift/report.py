@@ -77,7 +77,7 @@ def report_drift(
     maps = list_model_maps(store, scope)
     models = find_model_days(segments["model"], today=over, maps=maps)
     days = tuple(day for day in aside.kept if day.count)
-    waiting = () if models else opened.list_pending()
+    waiting = frozenset[date]() if models else opened.list_pending()
     pending = tuple(day for day in days if day.day in waiting)
     days = tuple(day for day in days if day.day not in waiting)
     if models and models.bridge:

@@ -280,7 +280,7 @@ class ScopeDays:
         newest = max(days.closed | days.grown, default=date.min)
         return frozenset(day for day in days.open - days.grown if day < newest)
 
-    def _compare(self, window: Window | None) -> "_Days":
+    def _compare(self, window: Window | None) -> _Days:
         """Return which days are closed as their hours are, and which are not."""
         if window not in self._found:
             counts = self._reader.list_day_counts(self._scope, *self._bounds(window), self._calendar)
