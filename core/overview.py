@@ -10,6 +10,7 @@ from core.causes.changes import WhatChanged
 from core.corpus.corpus import Corpus
 from core.coverage.report import Coverage
 from core.coverage.shelves import Shelf, ShelvedTopic
+from core.drift.outage import OutageKind
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftStatus
 from core.drift.wording import say_fall
@@ -83,9 +84,7 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
     """Say whether retrieval drifts, and if so, since when and why."""
     report = found.report
     if report.status is DriftStatus.OUTAGE:
-        figure = f"{found.states.share_of(found.states.empty + found.states.failed) or 0:.0%}"
-        todo = Todo("drift/outage", "drift", "Searches find nothing: check the index and what changed")
-        return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", (todo,))
+        return _describe_outage(found)
     fell = say_fall(report)
     trend = tuple(day.mean for day in found.days[-TREND_DAYS:] if day.count)
     if report.recent_avg_score is None or report.delta is None or fell is None:
@@ -104,6 +103,18 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         trend,
         _MEAN_SCORES,
     )
+
+
+def _describe_outage(found: DriftOverview) -> Area:
+    states = found.states
+    if found.report.outage_kind is OutageKind.UNSCORED:
+        count, what = states.unscored, "of the last days' searches had no score"
+        told = "Hits come without a score: check what the service logs"
+    else:
+        count, what = states.empty + states.failed, "of the last days' searches found nothing"
+        told = "Searches find nothing: check the index and what changed"
+    figure = f"{states.share_of(count) or 0:.0%}"
+    return Area("drift", Standing.BAD, found.report.reason, figure, what, (Todo("drift/outage", "drift", told),))
 
 
 def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) -> Area:

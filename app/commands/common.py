@@ -87,7 +87,7 @@ def settle_days(store: Store, scope: Scope) -> date:
     now = datetime.now(UTC)
     with suppress(SourceUnavailable):  # reading will tell; a store that can only be read is read by hours
         map_scores(store, now=now)
-        close_days(store, now=now, scope=scope)
+        close_days(store, now=now, scope=scope, most=None)
     return today_in(store, scope, now=now)
 
 

@@ -15,6 +15,7 @@ from core.config import PROJECT, Config
 from core.errors import InvalidInput
 from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
+from core.wording.counts import count_of
 from core.wording.scores import say_size
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def drift(
     else:
         found = report_drift(store, scope=scope, today=today, **windows)
     report, states = found.report, found.states
-    search = search_segments(store, found, today=as_of.date() if as_of else today - timedelta(days=1))
+    over = today - timedelta(days=1)
+    search = search_segments(store, found, today=min(as_of.date(), over) if as_of else over)
     place = describe_segments(search)
     told = {
         "environment": scope.environment,
@@ -404,6 +406,10 @@ def _read_csv(path: Path, column: str) -> list[dict[str, str]]:
         raise InvalidInput("input", f"{path} holds no rows")
     if column not in rows[0]:
         raise InvalidInput("column", f"{path} has no column {column!r}; it has: {', '.join(rows[0])}")
+    for number, row in enumerate(rows, 1):
+        if any(surplus := row.pop(None, [])):  # where a reader puts what has no column
+            told = f"row {number} of {path} has {count_of(len(surplus), 'field')} more than the header"
+            raise InvalidInput("input", f"{told}: put texts with commas in quotes")
     kept = [row for row in rows if (row[column] or "").strip()]
     if len(kept) < len(rows):
         click.echo(f"{len(rows) - len(kept)} rows without text in {column!r} are left out", err=True)

@@ -7,7 +7,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 
 import numpy as np
@@ -121,6 +121,8 @@ def rank_causes(
     detector: Detector = DETECTOR,
 ) -> Causes:
     """Return what may have caused the dated drop of `report`, each candidate with its confidence and evidence.
+
+    The times of the changes have to be in the zone whose days these are.
 
     Bayesian comparison of causes, normalized to 1:  P(cause | log) ~ prior * time * place * shape * same questions.
 
@@ -256,7 +258,7 @@ class _Drop:
         return _log_sum(np.array([alone, _log_sum(together, _CHANCES)]), np.array([0.5, 0.5]))
 
     def _contrast(self, change: TimelineChange) -> Contrast | None:
-        since = max(self.changed_on, change.ts.astimezone(UTC).date() + timedelta(days=1))
+        since = max(self.changed_on, change.ts.date() + timedelta(days=1))
         for dimension in dict.fromkeys(dimension for dimension, _ in change.touches):
             values = [value for name, value in change.touches if name == dimension]
             if found := contrast_segment(self.report, self.segments, dimension, values, since=since):
@@ -358,7 +360,8 @@ def _histogram(days: Iterable[DailyScores]) -> list[int]:
 
 
 def _days_after(ts: datetime, day: date) -> float:
-    return (ts - datetime.combine(day, time(), UTC)) / timedelta(days=1)
+    """Days from the midnight at which a day begins, in the zone of the time."""
+    return (ts - datetime.combine(day, time(), ts.tzinfo)) / timedelta(days=1)
 
 
 def _order(cause: Cause, changed_on: date) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from core.audit.actions import Action
 from core.audit.trail import list_audit_by_hour
@@ -23,6 +23,7 @@ from core.causes.timeline import (
     MOST_AN_HOUR,
     TimelineChange,
     fold_changes,
+    put_in_zone,
     summarize_audit,
     summarize_prompts,
     summarize_versions,
@@ -34,7 +35,7 @@ from core.drift.report import DriftOverview
 from core.drift.values import OpenDrop
 from core.drift.verdict import DriftReport
 from core.errors import QuarterdeckError
-from core.log.retrievals import Window, list_dimensions, list_questions, list_segment_scores
+from core.log.retrievals import Window, calendar_of, list_dimensions, list_questions, list_segment_scores
 from core.log.values import AskedQuery, DailyScores, normalize_query
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import to_ms
@@ -111,24 +112,25 @@ def explain_drift(
 ) -> WhatChanged:
     """Return what changed and what explains each open drop. Topics are named if `coverage` can be read.
 
-    A drop is explained from the days of its level and of the one before, and from whole days only. Raises
-    SourceUnavailable when the log cannot be read.
+    A drop is explained from the days of its level and of the one before, and from whole days only. Days are those of
+    the service's time zone, also those on which changes came. Raises SourceUnavailable when the log cannot be read.
     """
     report, (changes, problems) = found.report, gathered
     if report.changed_on is None or report.fall is None:
         return WhatChanged(tuple(changes), tuple(problems), Causes(()), (), report.reason)
     others = [drop for drop in report.open_drops if drop.changed_on != report.changed_on]
+    local = put_in_zone(changes, calendar_of(store, found.scope).zone)
     ranked = {
-        drop.changed_on: _rank(store, replace(found, report=_focus(report, drop)), changes, today=today)
+        drop.changed_on: _rank(store, replace(found, report=_focus(report, drop)), local, today=today)
         for drop in report.open_drops
     }
-    causes = ranked.get(report.changed_on) or _rank(store, found, changes, today=today)
+    causes = ranked.get(report.changed_on) or _rank(store, found, local, today=today)
     topics, failed = _name_topics(report, coverage, found.days, today)
     causes = replace(causes, ranked=tuple(_agree(cause, topics) for cause in causes.ranked))
     return WhatChanged(
         tuple(changes),
         (*problems, *failed),
-        causes,
+        _in_utc(causes),
         topics,
         describe_drop(report, causes, topics),
         describe_segments(causes.search),
@@ -158,7 +160,16 @@ def _rank(store: Store, found: DriftOverview, changes: Sequence[TimelineChange],
 
 def _word_further(drop: OpenDrop, causes: Causes, report: DriftReport) -> Further:
     is_later = report.changed_on is not None and drop.changed_on > report.changed_on
-    return Further(drop, causes, describe_further(drop, causes, is_later=is_later))
+    return Further(drop, _in_utc(causes), describe_further(drop, causes, is_later=is_later))
+
+
+def _in_utc(causes: Causes) -> Causes:
+    """The causes with the times of their changes as they are stored."""
+    ranked = [
+        replace(each, change=replace(each.change, ts=each.change.ts.astimezone(UTC))) if each.change else each
+        for each in causes.ranked
+    ]
+    return replace(causes, ranked=tuple(ranked))
 
 
 def search_segments(store: Store, found: DriftOverview, *, today: date) -> SegmentSearch:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import chain
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from core.audit.actions import Action, Subject, subject_of, verb_of
 from core.deployments.audited import IdleState, LiveState
@@ -120,6 +121,12 @@ def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
     return TimelineChange(
         entry.ts, kind, entry.target, summary, entry.actor, entry.reason, touches, entry.entry_id, reach
     )
+
+
+def put_in_zone(changes: Iterable[TimelineChange], zone: str) -> tuple[TimelineChange, ...]:
+    """Return the changes with their times in an IANA zone, so that their dates are those of its days."""
+    info = ZoneInfo(zone)
+    return tuple(replace(change, ts=change.ts.astimezone(info)) for change in changes)
 
 
 def fold_changes(changes: Iterable[TimelineChange]) -> tuple[TimelineChange, ...]:

@@ -148,7 +148,7 @@ def find_topics(
     _check(queries, vectors)
     asked = sum(query.count for query in queries)
     if asked < FEWEST_ASKED:
-        reason = f"too few queries to cluster: {asked} scored low, at least {FEWEST_ASKED} are needed"
+        reason = f"too few queries to cluster: {asked}, and at least {FEWEST_ASKED} are needed"
         return Topics((), (), (-1,) * len(queries), 0, "not clustered", TopicStatus.TOO_LITTLE, reason)
     texts = merge_texts(queries, vectors)
     spoken = _find_foreign(texts, languages)

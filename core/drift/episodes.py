@@ -1,6 +1,6 @@
 """Rule: every drop and outage that a log of daily scores has had, as the verdicts of its days called them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -50,6 +50,7 @@ def list_episodes(
     longest_gap: int,
     accepted_on: date | None = None,
     maps: Sequence[ModelMap] = (),
+    pending: Collection[date] = (),
     detector: Detector = DETECTOR,
 ) -> tuple[DatedEpisode, ...]:
     """Return every episode up to the end of `today`, in the order of its call.
@@ -62,7 +63,7 @@ def list_episodes(
     found: list[DatedEpisode] = []
     for part in _split_at_gaps(known, longest_gap=longest_gap, accepted_on=accepted_on):
         for stretch in _split_by_model(part, models, maps):
-            found += _list_drops(stretch, detector)
+            found += _list_drops(stretch, detector, pending)
         found += _list_outages(part)
     return tuple(sorted(found, key=lambda each: (each.called_on, each.changed_on, each.kind)))
 
@@ -98,8 +99,8 @@ def _split_by_model(
         until, last = used.changed_on, used.changed_on - timedelta(days=1)
 
 
-def _list_drops(stretch: _Stretch, detector: Detector) -> list[DatedEpisode]:
-    known = [day for day in stretch.days if day.count]
+def _list_drops(stretch: _Stretch, detector: Detector, pending: Collection[date]) -> list[DatedEpisode]:
+    known = [day for day in stretch.days if day.count and day.day not in pending]
     if not known:
         return []
     seen = detector.replay(as_history(known))

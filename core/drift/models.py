@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 
 from core.drift.scales import ModelMap, add_days, find_map, map_days
 from core.log.values import DailyScores
 from quarterdeck.schema import OTHER
 
 SETTLED_SHARE = 0.95  # of a day's questions with a model: from then on the former one no longer matters
+KEPT_SHARE = 1 / 3  # of a day's questions: a model that answers more is kept, so that two halves do not take turns
 LEAST_SHARE = 0.01  # of the questions: a model that answers fewer was tried, not used
 SAID_FOR_DAYS = 30
 
@@ -18,8 +18,8 @@ SAID_FOR_DAYS = 30
 class ModelDays:
     """The days of the model that answers most now, where several were used.
 
-    `former` answered most until `changed_on`; "" if the present one always did. `settled_on` is the day since which
-    nearly all questions are the present one's, None if that has not come yet.
+    `former` did until `changed_on`, the first day on which it answered at most a third; "" if the present one always
+    did. `settled_on` is the day since which nearly all questions are the present one's, None if that has not come yet.
     """
 
     model: str
@@ -71,12 +71,15 @@ def find_model_days(
             by_day.setdefault(day.day, {})[name] = day.count
     if len(used) < 2:
         return None
-    leaders = [(at, max(counts, key=lambda name: (counts[name], name))) for at, counts in sorted(by_day.items())]
-    model, former = leaders[-1][1], ""
+    model = former = ""
     changed_on: date | None = None
-    for (_, earlier), (at, later) in pairwise(leaders):
-        if earlier != later:
-            former, changed_on = earlier, at
+    for at, counts in sorted(by_day.items()):
+        if counts.get(model, 0) > KEPT_SHARE * sum(counts.values()):
+            continue
+        most = max(counts, key=lambda name: (counts[name], name))
+        if model and most != model:
+            former, changed_on = model, at
+        model = most
     settled_on: date | None = None
     for at, counts in sorted(by_day.items()):
         is_settled = counts.get(model, 0) >= SETTLED_SHARE * sum(counts.values())

@@ -4,13 +4,14 @@ Such questions have no score, so the verdict on scores cannot see them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 
 from core.log.values import DailyScores
 
-ERROR = 1 / 1_000  # chance of a false call on a day, both kinds together
+ERROR = 1 / 1_000  # chance of a false call on a day, both kinds together; as much again for runs of days
+RUN_DAYS = 7  # days in a row that are judged together, at most, where one alone has too few questions
 LEAST_JUMP = 0.05  # a smaller rise of the share is no outage, however certain
 DESIGN_DOUBT = 0.05  # chance that the design effect is larger than assumed
 LEAST_DESIGN = 2.0  # variance of a day's share / that of independent questions: sessions repeat themselves
@@ -28,9 +29,13 @@ class OutageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A share that jumped, on the last whole day. It has been up since `since`; `reference` is the share before."""
+    """A share that jumped, on the last whole day. It has been up since `since`; `reference` is the share before.
+
+    `count` of `questions` are those of the days from `first` to `day`: of one, or of as many as it takes to be sure.
+    """
 
     kind: OutageKind
+    first: date
     day: date
     since: date
     count: int
@@ -42,8 +47,10 @@ class Outage:
         """Return what happens, in a sentence."""
         share, since = self.count / self.questions, f"{self.since.day} {self.since:%b %Y}"
         what = "found nothing" if self.kind is OutageKind.NOTHING_FOUND else "came back without a score"
+        days = f"{self.day.day} {self.day:%b %Y}"
+        days = f"of {days}" if self.first == self.day else f"from {self.first.day} {self.first:%b} to {days}"
         return (
-            f"{share:.0%} of the searches of {self.day.day} {self.day:%b %Y} {what}, {self.count:,} of "
+            f"{share:.0%} of the searches {days} {what}, {self.count:,} of "
             f"{self.questions:,}, against {_say_share(self.reference)} before; this began on {since}."
         )
 
@@ -61,6 +68,8 @@ def find_outage(days: Sequence[DailyScores], *, today: date, window_days: int = 
     A day is out when its share of such questions (found nothing or failed; without a score) is at least `LEAST_JUMP`
     above that of the last `REFERENCE_DAYS` days that were not out, and so many would be seen with a chance of at most
     `ERROR` / 2 if nothing had changed: the upper tail of the beta-binomial distribution, exact, with Jeffreys' prior.
+    So is each of up to `RUN_DAYS` days in a row, where it takes the questions of all of them to be sure: by a chance of
+    `ERROR` / 2 for all lengths together, if each of these days lies nearer to their share than to the one before.
     Counts are divided by the design effect first: the upper 95% limit of Pearson's chi-square of the reference days per
     degree of freedom, at least `LEAST_DESIGN`. Assumes that the days of the reference are exchangeable: a weekly
     pattern raises the design effect and makes the test slower, not wrong. Smallest reference: `MIN_DAYS` days with
@@ -115,28 +124,50 @@ def _replay(days: Sequence[DailyScores], kind: OutageKind) -> list[Outage | None
     """The outage at the end of each day, or None."""
     states: list[Outage | None] = []
     reference: list[tuple[int, int]] = []
+    run: list[tuple[date, int, int]] = []  # the last days of the present state, each with its count and its questions
     outage: Outage | None = None
     for day in days:
-        out, before = _count(day, kind), reference[-REFERENCE_DAYS:]
-        asked = sum(n for _, n in before)
-        if len(before) >= MIN_DAYS and asked >= MIN_QUESTIONS and _is_jump(out, day.questions, before):
-            since = outage.since if outage else day.day
-            outage = Outage(kind, day.day, since, out, day.questions, sum(k for k, _ in before) / asked)
-        else:
-            outage = None
-            reference.append((out, day.questions))
+        run = [*run[1 - RUN_DAYS :], (day.day, _count(day, kind), day.questions)]
+        found = _judge(run, reference, kind, is_open=outage is not None)
+        if found is None:
+            run = run[-1:] if outage else run
+            reference.append(run[-1][1:])
+        elif outage is None:
+            run = [each for each in run if each[0] >= found.first]
+            reference = reference[: len(reference) + 1 - len(run)]
+        outage = replace(found, since=outage.since) if found and outage else found
         states.append(outage)
     return states
 
 
-def _is_jump(count: int, questions: int, reference: Sequence[tuple[int, int]]) -> bool:
+def _judge(
+    run: Sequence[tuple[date, int, int]], reference: Sequence[tuple[int, int]], kind: OutageKind, *, is_open: bool
+) -> Outage | None:
+    """The outage that the fewest of the last days show; without one, the last of `reference` are of the same run."""
+    for length in range(1, len(run) + 1):
+        last = run[-length:]
+        before = reference if is_open else reference[: len(reference) + 1 - length]
+        before = before[-REFERENCE_DAYS:]
+        counted, asked = sum(k for k, _ in before), sum(n for _, n in before)
+        if len(before) < MIN_DAYS or asked < MIN_QUESTIONS:
+            return None
+        chance = ERROR / len(OutageKind) / (1 if length == 1 else RUN_DAYS - 1)
+        if _is_jump([each[1:] for each in last], before, chance):
+            count, questions = sum(k for _, k, _ in last), sum(n for _, _, n in last)
+            first, day = last[0][0], last[-1][0]
+            return Outage(kind, first, day, first, count, questions, counted / asked)
+    return None
+
+
+def _is_jump(last: Sequence[tuple[int, int]], reference: Sequence[tuple[int, int]], chance: float) -> bool:
     counted, asked = sum(k for k, _ in reference), sum(n for _, n in reference)
-    if count / questions - counted / asked < LEAST_JUMP:
+    count, questions = sum(k for k, _ in last), sum(n for _, n in last)
+    share, former = count / questions, counted / asked
+    if share - former < LEAST_JUMP or any(k / n < (share + former) / 2 for k, n in last):
         return False
     design = _design_effect(reference)
     few, many = round(count / design), max(1, round(questions / design))
-    chance = _tail(min(few, many), many, counted / design, (asked - counted) / design)
-    return chance <= ERROR / len(OutageKind)
+    return _tail(min(few, many), many, counted / design, (asked - counted) / design) <= chance
 
 
 def _design_effect(reference: Sequence[tuple[int, int]]) -> float:
@@ -165,6 +196,8 @@ def describe_nothing_found(days: Sequence[DailyScores], *, since: date | None = 
     first = known[0].day
     failed = sum(day.failed for day in known)
     why = f"; {failed:,} of them failed" if failed else ""
+    if asked == 1:
+        return f"1 search is recorded, on {first.day} {first:%b %Y}, and it {'failed' if failed else 'found nothing'}."
     return f"{asked:,} searches are recorded since {first.day} {first:%b %Y}, and none found anything{why}."
 
 

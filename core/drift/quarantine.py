@@ -47,6 +47,11 @@ def set_aside(days: Sequence[DailyScores], *, today: date, longest_gap: int) -> 
     return Quarantine(tuple(rest[first:]), tuple(rest[:first]), tuple(ahead), longest_gap)
 
 
+def describe_pending(days: Sequence[DailyScores]) -> str:
+    """Return the sentence on days that are still to be closed; "" without any."""
+    return f"{_count(days)} in no verdict yet: the capped means of their days are being made." if days else ""
+
+
 def _count(days: Sequence[DailyScores]) -> str:
     count, first, last = sum(day.questions for day in days), days[0].day, days[-1].day
     when = f"on {say_day(first)}" if first == last else f"from {say_day(first)} to {say_day(last)}"

@@ -3,19 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.audit.settings import Family, get_setting, scope_key
 from core.drift.audited import AcceptedLevel
 from core.drift.episodes import DatedEpisode, list_episodes
 from core.drift.models import ModelDays, find_model_days
-from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
-from core.drift.quarantine import set_aside
+from core.drift.outage import MIN_QUESTIONS, OutageKind, describe_nothing_found, find_outage
+from core.drift.quarantine import describe_pending, set_aside
 from core.drift.scales import ModelMap, map_days
 from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
 from core.log.retrievals import ScopeDays, list_dimensions, list_segment_scores
 from core.log.score_scales import LEAST_ROWS
 from core.log.values import DailyScores, States
+from core.wording.counts import count_of
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
@@ -53,9 +54,10 @@ def report_drift(
 
     An unfinished day has other hours than whole ones, and is in no verdict. Days that have not come yet or lie far
     before all others are set aside, and the notes of the report say so (`core.drift.quarantine`). Where the embedding
-    model changed, only the days of the present one count (`core.drift.models`). Searches that suddenly find nothing are
-    an outage (`core.drift.outage`). With `until`, no later day than this one is used at all, and no level that was
-    accepted later. Raises SourceUnavailable and InvalidInput.
+    model changed, only the days of the present one count (`core.drift.models`). Days that have no capped mean yet,
+    although later ones have it, do not count: the two differ where a bot or a popular question is. Searches that
+    suddenly find nothing are an outage (`core.drift.outage`). With `until`, no later day than this one is used at all,
+    and no level that was accepted later. Raises SourceUnavailable and InvalidInput.
     """
     over, since = today - timedelta(days=1), today - timedelta(days=window_days)
     accepted_on = get_accepted_day(store, scope)
@@ -75,6 +77,9 @@ def report_drift(
     maps = list_model_maps(store, scope)
     models = find_model_days(segments["model"], today=over, maps=maps)
     days = tuple(day for day in aside.kept if day.count)
+    waiting = frozenset[date]() if models else opened.list_pending()
+    pending = tuple(day for day in days if day.day in waiting)
+    days = tuple(day for day in days if day.day not in waiting)
     if models and models.bridge:
         since_today = [day for day in days if day.day > over]
         days = (*models.days, *since_today)
@@ -83,7 +88,8 @@ def report_drift(
     report = _explain_nothing(report, aside.kept, today=today, accepted_on=accepted_on)
     report = _with_outage(report, aside.kept, today=over, accepted_on=accepted_on, window_days=window_days)
     changed = models.describe(over) if models else ""
-    report = replace(report, notes=(*((changed,) if changed else ()), *aside.notes))
+    said = (changed, *aside.notes, describe_pending(pending))
+    report = replace(report, notes=tuple(filter(None, said)))
     if models and not models.bridge:
         accepted_on = max(filter(None, (accepted_on, models.settled_on or today)))
     verdicts = tuple(
@@ -113,7 +119,7 @@ def find_outage_since(store: Store, *, scope: Scope, today: date) -> date | None
     recorded = set_aside(days, today=today, longest_gap=BASELINE_DAYS).kept
     over, accepted_on = today - timedelta(days=1), get_accepted_day(store, scope)
     found = _find_outage(recorded, today=over, accepted_on=accepted_on, window_days=WINDOW_DAYS)
-    return found[0] if found else None
+    return found.since if found else None
 
 
 def report_episodes(
@@ -126,6 +132,7 @@ def report_episodes(
     maps = list_model_maps(store, scope)
     return list_episodes(
         tuple(day for _, day in opened.read("", "")),
+        pending=opened.list_pending(),
         models={name: tuple(day for day in days if day.day <= over) for name, days in models.items() if name},
         maps=maps,
         today=over,
@@ -158,14 +165,16 @@ def _explain_nothing(
     unmapped, unscored = sum(day.unmapped for day in recorded), sum(day.unscored for day in recorded)
     if not any(day.count for day in recorded):
         told = f"None of the {count:,} questions recorded has a similarity"
+        told = told if count > 1 else "The only question recorded has no similarity"
         if unmapped:
-            reason = (
-                f"{told}: the scores of {unmapped:,} are of a kind whose map is learned from the first {LEAST_ROWS}."
-            )
+            scores = count_of(unmapped, "score is", "scores are")
+            reason = f"{told}: {scores} of a kind whose map is learned from the first {LEAST_ROWS}."
             return replace(report, reason=reason, action="Wait for more questions, then check again.")
-        return replace(report, reason=f"{told}: {unscored:,} had hits without a score.")
+        had = f"{unscored:,}" if count > 1 else "it"
+        return replace(report, reason=f"{told}: {had} had hits without a score.")
     if recorded[0].day >= today:
-        return replace(report, reason=f"All {count:,} questions are of today: the first whole day counts tomorrow.")
+        all_of = "The only question is" if count == 1 else f"All {count:,} questions are"
+        return replace(report, reason=f"{all_of} of today: the first whole day counts tomorrow.")
     return report
 
 
@@ -176,20 +185,32 @@ def _with_outage(
     found = _find_outage(recorded, today=today, accepted_on=accepted_on, window_days=window_days)
     if found is None:
         return report
-    since, reason, action = found
     besides = f" Besides: {report.reason}" if report.status is DriftStatus.DRIFTING else ""
-    return replace(report, status=DriftStatus.OUTAGE, reason=reason + besides, action=action, outage_since=since)
+    return replace(
+        report, status=DriftStatus.OUTAGE, reason=found.reason + besides, action=found.action,
+        outage_since=found.since, outage_kind=found.kind,
+    )  # fmt: skip
+
+
+class _Found(NamedTuple):
+    """An outage, with what happens in a sentence and what to do."""
+
+    since: date
+    kind: OutageKind
+    reason: str
+    action: str
 
 
 def _find_outage(
     recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None, window_days: int
-) -> tuple[date, str, str] | None:
-    """Return since when searches find nothing, in a sentence, and what to do; None while they find something."""
+) -> _Found | None:
+    """Return since when searches find nothing or have no score, and what to do; None while all is well."""
     known = [day for day in recorded if accepted_on is None or day.day >= accepted_on]
     if (said := describe_nothing_found(known)) and sum(day.questions for day in known) >= MIN_QUESTIONS:
-        return known[0].day, said, "Check that the index is there, is filled and answers."
+        action = "Check that the index is there, is filled and answers."
+        return _Found(known[0].day, OutageKind.NOTHING_FOUND, said, action)
     outage = find_outage(known, today=today, window_days=window_days)
-    return (outage.since, outage.reason, outage.action) if outage else None
+    return _Found(outage.since, outage.kind, outage.reason, outage.action) if outage else None
 
 
 def list_model_maps(store: Store, scope: Scope) -> tuple[ModelMap, ...]:

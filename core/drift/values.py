@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from core.drift.outage import OutageKind
+
 
 class DriftStatus(StrEnum):
     """The verdicts, ordered from too little data to a called drop and to searches that find nothing."""
@@ -60,6 +62,7 @@ class DriftReport:
     fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
     fall_error: float | None = None
     outage_since: date | None = None
+    outage_kind: OutageKind | None = None
     open_drops: tuple[OpenDrop, ...] = ()  # this one and those inside or around it, in the order of their calls
     notes: tuple[str, ...] = ()  # what else is to be known of the days: sentences
 

@@ -10,6 +10,7 @@ from core.drift.detector import Replay
 from core.drift.quarantine import say_day
 from core.drift.values import DriftReport, DriftStatus
 from core.log.values import DailyScores
+from core.wording.counts import count_of
 from core.wording.scores import decimals_of, say_limit_of, say_size, subtract
 
 POWER = 0.8  # chance that `smallest_drop` is called within one window
@@ -41,7 +42,7 @@ def word_report(
     could = ""
     if report.smallest_drop is not None:
         smallest = say_limit_of(report.smallest_drop)
-        could = f"A drop of {smallest} would be detected within {window_days} days (power {POWER:.0%})."
+        could = f"A drop of {smallest} would be detected within {count_of(window_days, 'day')} (power {POWER:.0%})."
     if shift is None:
         reason = f"Retrieval score is unchanged: {_say_means(report)}."
         return replace(report, reason=reason, action=f"Nothing to do. {could}".strip())
@@ -97,10 +98,7 @@ def _say_difference(report: DriftReport, shift: Shift) -> tuple[str, str]:
     recent, expected = report.recent_avg_score, report.recent_avg_score - shift.size
     apart = subtract(expected, recent)
     places = decimals_of(apart)
-    means = (
-        f"{recent:.{places}f} over {report.recent_count:,} recent queries against {expected:.{places}f} expected on "
-        "such weekdays"
-    )
+    means = f"{recent:.{places}f} over {_say_recent(report)} against {expected:.{places}f} expected on such weekdays"
     return say_size(apart), means
 
 
@@ -109,9 +107,13 @@ def _say_means(report: DriftReport) -> str:
         return "the recent window has no queries to compare"
     places = decimals_of(say_fall(report) or 0.0)
     return (
-        f"{report.recent_avg_score:.{places}f} over {report.recent_count:,} recent queries against "
+        f"{report.recent_avg_score:.{places}f} over {_say_recent(report)} against "
         f"{report.baseline_avg_score:.{places}f} over {report.baseline_count:,} before"
     )
+
+
+def _say_recent(report: DriftReport) -> str:
+    return count_of(report.recent_count, "recent query", "recent queries")
 
 
 def _say_margin(report: DriftReport) -> str:
@@ -139,10 +141,10 @@ def _why_too_little(report: DriftReport, known: Sequence[DailyScores], window_da
     if not report.recent_count:
         reason = f"No queries since {say_day(known[-1].day)}, so there is nothing to compare."
     elif not report.baseline_count:
-        reason = (
-            f"All {report.recent_count:,} queries are from the last {window_days} days, the first from "
-            f"{say_day(known[0].day)}: there are no earlier days to compare with."
-        )
+        first = say_day(known[0].day)
+        whose = f"All {report.recent_count:,} queries are from the last {count_of(window_days, 'day')}, the first from"
+        reason = f"{whose if report.recent_count > 1 else 'The only query is from'} {first}"
+        reason += ": there are no earlier days to compare with."
     else:
         reason = f"Too little data for a verdict: {_say_means(report)}."
     if report.smallest_drop is not None:

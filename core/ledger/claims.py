@@ -6,7 +6,7 @@ change that it names.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from core.audit.actions import Action
@@ -48,7 +48,7 @@ def name_change(change: TimelineChange) -> str:
     """Return the id of a change: its audit entry, else its kind, target and time."""
     if change.entry_id is not None:
         return str(change.entry_id)
-    return f"{change.kind}:{change.target}:{change.ts:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{change.kind}:{change.target}:{change.ts.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def name_thing(change: TimelineChange) -> str:

@@ -27,7 +27,7 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class DatedStep:
-    """When something changed: the ordinal of the UTC day plus the part of it that had passed.
+    """When something changed: the ordinal of the day plus the part of it that had passed.
 
     `reach` is the share of users that it can have affected, 0 to 1; several steps in one group are stages of a change.
     """

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ class Measuring:
     """Measures changes of one timeline, and says which cannot be told apart.
 
     A change that reached some of the users is measured against the others on the same days; every other change against
-    the days before it. `scaled` are the days on one model's scale, where the others have two: scores are read there.
+    the days before it. The times of changes are in the zone whose days these are. `scaled` are the days on one model's
+    scale, where the others have two: scores are read there.
     """
 
     def __init__(
@@ -134,8 +135,8 @@ def _sums(day: date, parts: Sequence[DailyScores], metric: str, threshold: float
 
 
 def _step(change: TimelineChange) -> DatedStep:
-    at = change.ts.astimezone(UTC)
-    midnight = datetime(at.year, at.month, at.day, tzinfo=UTC)
+    at = change.ts
+    midnight = datetime(at.year, at.month, at.day, tzinfo=at.tzinfo)
     return DatedStep(at.toordinal() + (at - midnight) / timedelta(days=1), change.reach)
 
 

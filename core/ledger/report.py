@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 
 from core.audit.actions import Action
 from core.audit.trail import AuditEntry, AuditFilter, list_audit
-from core.causes.timeline import ChangeKind, TimelineChange
+from core.causes.timeline import ChangeKind, TimelineChange, put_in_zone
 from core.drift.report import list_model_maps
 from core.indexes.registry import list_indexes
 from core.ledger.claims import (
@@ -34,7 +34,7 @@ from core.ledger.entries import (
 )
 from core.ledger.measuring import SHARE_DAYS, Measuring, Segments
 from core.ledger.scales import ModelChange, find_model_change
-from core.log.retrievals import Window, list_days, list_segment_scores
+from core.log.retrievals import Window, calendar_of, list_days, list_segment_scores
 from core.log.values import DailyScores
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
@@ -60,9 +60,11 @@ def report_ledger(
     Changes that nobody can have noticed (nothing went live by them) are left out. Each change has an entry about the
     mean score, and one about each other metric that was predicted. A score below `threshold` counts as low. Effects
     that were settled stay as they were then. Across a change of the embedding model that has a map, days are moved to
-    one scale, and each entry says which. Raises SourceUnavailable.
+    one scale, and each entry says which. A change is of the day that it is in the service's time zone. Raises
+    SourceUnavailable.
     """
-    told = [each for each in changes if each.reach > 0 and each.kind not in UNTOLD and each.ts.date() < today]
+    local = put_in_zone(changes, calendar_of(store, scope).zone)
+    told = [each for each in local if each.reach > 0 and each.kind not in UNTOLD and each.ts.date() < today]
     if not told:
         return Ledger((), calibrate(()), scope)
     claims = match_claims(told, _list_claims(store, scope), service=scope.service)
@@ -179,7 +181,8 @@ def _enter(
     if companions and predicted is not None:
         status = EntryStatus.CANNOT_TELL
     entry = LedgerEntry(
-        name_change(change), change.ts, str(change.kind), change.target, change.summary, change.actor, metric,
+        name_change(change), change.ts.astimezone(UTC), str(change.kind), change.target, change.summary, change.actor,
+        metric,
         predicted, measured, status, is_afterwards=bool(claim and claim.at > change.ts),
         together=tuple(each.summary for each in companions), predicted_in=claim.entry_id if claim else None,
         superseded=tuple(each.entry_id for each in claims[:-1]), entry_id=change.entry_id, is_over=is_over, scale=scale,

@@ -21,23 +21,23 @@ _MOST_DAYS = 31  # in one transaction
 _LEAST_KEPT = 0.99  # share of a day's rows that must still be there for a capped mean
 
 
-def close_days(store: Store, *, now: datetime, scope: Scope | None = None, most: int = MOST_QUESTIONS) -> int:
+def close_days(store: Store, *, now: datetime, scope: Scope | None = None, most: int | None = MOST_QUESTIONS) -> int:
     """Close the days that are over and are not closed as they are now; return how many.
 
     The newest come first. Of each scope (or of one), days with up to `most` questions in all are closed at one call;
-    the next call goes on. Raises SourceUnavailable.
+    the next call goes on. With None, all are. Raises SourceUnavailable.
     """
     scopes = list_scopes(store) if scope is None else (scope,)
     return sum(_close_scope(store, each, now=now, most=most) for each in scopes)
 
 
-def _close_scope(store: Store, scope: Scope, *, now: datetime, most: int) -> int:
+def _close_scope(store: Store, scope: Scope, *, now: datetime, most: int | None) -> int:
     reader, calendar = open_reader(store), calendar_of(store, scope)
     open_days = _list_open(store, reader, scope, calendar, now=now)
     chosen, read = dict[date, DayContent](), 0
     for day in sorted(open_days, reverse=True):
         read += open_days[day].counted
-        if chosen and read > most:
+        if chosen and most is not None and read > most:
             break
         chosen[day] = open_days[day]
     for first, last in _split(sorted(chosen)):

@@ -17,6 +17,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
 
 GRACE = timedelta(minutes=10)  # until a day that is over is closed
+MOST_LATE = 0.1  # share of a day's questions that may have come since it was closed, for its capped mean to stand
 
 _KEY = ("scope_id", "dimension", "value", "day")
 _COUNTS = tuple(name for name in SUMS if name not in BINS)
@@ -38,6 +39,11 @@ class DayContent:
     def is_same_as(self, other: "DayContent") -> bool:
         """Return whether the hours have not changed; sums may differ by rounding."""
         return self.counted == other.counted and math.isclose(self.summed, other.summed, rel_tol=1e-9, abs_tol=1e-6)
+
+    def has_few_more_than(self, other: "DayContent") -> bool:
+        """Return whether some questions came since, up to a tenth of all, and nothing else can have changed."""
+        came, summed = self.counted - other.counted, self.summed - other.summed
+        return 0 <= came <= MOST_LATE * self.counted and -1e-6 <= summed <= came + 1e-6
 
 
 def find_closed(store: Store, scope: Scope) -> dict[date, DayContent]:

@@ -6,9 +6,9 @@ Pages read the rollups, whose size grows with the window and not with the log; o
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.errors import InvalidInput
 from core.log.calendars import UTC_DAYS, Calendar, make_calendar
@@ -234,14 +234,25 @@ def list_dimensions(log: Log, scope: Scope) -> tuple[str, ...]:
     return (*SEGMENTS, *get_service(log, scope.service).dimensions)
 
 
+class _Days(NamedTuple):
+    """The days that are closed as they are, and those that are not; of these, `grown` were closed with fewer rows."""
+
+    closed: set[date]
+    open: set[date]
+    grown: set[date]
+
+
 class ScopeDays:
-    """The days of one scope. Keep it for one report: it looks up once which closed days still count."""
+    """The days of one scope. Keep it for one report: it looks up once which closed days still count.
+
+    A closed day to which rows came late keeps its capped mean until it is closed again.
+    """
 
     def __init__(self, log: Log, scope: Scope) -> None:
         self._log, self._scope = log, scope
         self._reader, self._calendar = open_reader(log), calendar_of(log, scope)
         self._closed = find_closed(log, scope) if isinstance(log, Store) and all(scope) else {}
-        self._found: dict[Window | None, tuple[set[date], set[date]]] = {}
+        self._found: dict[Window | None, _Days] = {}
 
     def read(self, dimension: str, value: str | None, window: Window | None = None) -> list[tuple[str, DailyScores]]:
         """Return days with their values: the closed ones, and those of the hours where rows came since."""
@@ -249,22 +260,36 @@ class ScopeDays:
         if not self._closed or not isinstance(self._log, Store):
             hours = self._reader.list_days(self._scope, dimension, value, start_ms, end_ms, self._calendar)
             return [*hours]
-        valid, changed = self._compare(window)
-        found = list_closed_days(self._log, self._scope, dimension, value, valid)
-        for first, last in _join(sorted(changed)):
+        days = self._compare(window)
+        found = list_closed_days(self._log, self._scope, dimension, value, days.closed)
+        for first, last in _join(sorted(days.open)):
             part = (max(start_ms, self._calendar.start_of(first)), min(end_ms, self._calendar.end_of(last)))
             hours = self._reader.list_days(self._scope, dimension, value, *part, self._calendar)
-            found += [(name, day) for name, day in hours if day.day not in valid]
+            found += [(name, day) for name, day in hours if day.day not in days.closed]
+        if not dimension:
+            former = list_closed_days(self._log, self._scope, "", "", days.grown)
+            capped = {day.day: day.capped for _, day in former}
+            found = [(name, replace(day, capped=capped.get(day.day, day.capped))) for name, day in found]
         return sorted(found, key=lambda pair: (pair[1].day, pair[0]))
 
-    def _compare(self, window: Window | None) -> tuple[set[date], set[date]]:
-        """Return the closed days that still are what their hours say, and the others."""
+    def list_pending(self) -> frozenset[date]:
+        """Return the days that are still to be closed although a later one is: their means are not capped yet."""
+        if not self._closed:
+            return frozenset()
+        days = self._compare(None)
+        newest = max(days.closed | days.grown, default=date.min)
+        return frozenset(day for day in days.open - days.grown if day < newest)
+
+    def _compare(self, window: Window | None) -> _Days:
+        """Return which days are closed as their hours are, and which are not."""
         if window not in self._found:
             counts = self._reader.list_day_counts(self._scope, *self._bounds(window), self._calendar)
             hours = {day: DayContent(counted, summed) for day, counted, summed in counts}
             known = self._closed
             valid = {day for day, content in hours.items() if day in known and known[day].is_same_as(content)}
-            self._found[window] = valid, hours.keys() - valid
+            rest = hours.keys() - valid
+            grown = {day for day in rest if day in known and hours[day].has_few_more_than(known[day])}
+            self._found[window] = _Days(valid, rest, grown)
         return self._found[window]
 
     def _bounds(self, window: Window | None) -> tuple[int, int]:

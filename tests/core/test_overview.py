@@ -9,20 +9,34 @@ import pytest
 
 from core.audit.acts import Act
 from core.corpus.versions import Version
+from core.drift.report import report_drift
 from core.errors import NotConnected
 from core.flags.canary_plan import DEFAULT_PLAN
 from core.flags.operations import create_flag, import_flags
 from core.flags.store import get_flag
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
-from core.overview import Area, Standing, describe_areas, describe_corpus, describe_prompts, describe_rollouts
+from core.overview import (
+    Area,
+    Standing,
+    describe_areas,
+    describe_corpus,
+    describe_drift,
+    describe_prompts,
+    describe_rollouts,
+)
 from core.prompts.contests import find_experiment
 from core.rollouts.canaries import CanaryReport
 from core.rollouts.canary import CanaryCall, CanaryVerdict
 from core.tracking.cases import CaseResult, render_case_results
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
+from tests.core.drift.test_report import NOW as LAST
+from tests.core.drift.test_report import TODAY, write
 
 BUILD = "Build an index of corpus v2"
 BY = Act("ada", "test it")
@@ -125,6 +139,15 @@ def test_a_store_without_an_evaluated_run_has_no_experiment_to_look_at(tmp_path:
     empty.log_evaluation("training", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
     assert find_experiment(empty) == ""
     assert describe_prompts(empty).sentence == "No prompt has been evaluated yet."
+
+
+def test_hits_without_a_score_are_not_called_searches_that_find_nothing(store: Store) -> None:
+    write(store, [0.6] * 40)
+    day = LAST - timedelta(days=1)
+    append_retrievals(store, [Retrieval(day + timedelta(seconds=n), f"q{n}", documents=["a"]) for n in range(90)])
+    area = describe_drift(report_drift(store, scope=DEFAULT_SCOPE, today=TODAY), lambda: pytest.fail("no drop"))
+    assert (area.figure, area.change) == ("11%", "of the last days' searches had no score")
+    assert [todo.text for todo in area.todos] == ["Hits come without a score: check what the service logs"]
 
 
 def report_canary(store: Store, call: CanaryCall, reason: str) -> CanaryReport:

@@ -114,6 +114,7 @@ def test_topics_of_a_csv_adds_a_column_cluster(questions: Path, quarterdeck: Run
         (("--input", "{folder}/empty.csv"), "holds no rows"),
         (("--input", "{folder}/header.csv"), "holds no rows"),
         (("--input", "{folder}/binary.csv"), "binary.csv"),
+        (("--input", "{folder}/commas.csv"), "has 1 field more than the header: put texts with commas in quotes"),
     ],
 )
 def test_wrong_topics_input_is_one_line(
@@ -121,6 +122,7 @@ def test_wrong_topics_input_is_one_line(
 ) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("text\n")
+    (tmp_path / "commas.csv").write_text("text\nhow do I reset it\nhello, how do I reset it\n")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x93" * 100)
     filled = [each.format(questions=questions, folder=tmp_path) for each in arguments]
     assert named in only_line(quarterdeck("topics", *filled, "--database", url), 2)

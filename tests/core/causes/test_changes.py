@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -22,6 +23,8 @@ from core.errors import SourceUnavailable
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.log.retrievals import list_daily_scores
+from core.log.service_operations import save_service
+from core.log.services import ServiceSettings
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import start_of
 from quarterdeck.definitions import boolean_flag
@@ -112,6 +115,30 @@ def test_each_drop_that_is_open_has_its_own_causes(store: Store) -> None:
     assert further.sentence.startswith(f"It had fallen before by {-further.drop.fall:.2f} on ")
     assert "default changed" in further.sentence
     assert further.drop.fall == pytest.approx(-0.06, abs=0.02)
+
+
+def test_a_change_counts_on_the_day_that_it_is_for_the_service(store: Store) -> None:
+    save_service(store, ServiceSettings("default", zone="Pacific/Auckland"), Act("ada", "where they are"))
+    zone = ZoneInfo("Pacific/Auckland")
+    began = datetime(2026, 3, 10, tzinfo=zone)
+    rows = [
+        Retrieval(began + timedelta(days=day, minutes=14 * at), f"q{at}", (0.70 if day < 0 else 0.60) + at % 7 / 100)
+        for day in range(-40, 6)
+        for at in range(100)
+    ]
+    append_retrievals(store, rows)
+    at_midnight, at_eleven = (
+        TimelineChange((began + timedelta(hours=hour)).astimezone(UTC), ChangeKind.RELEASE, f"api {hour}", "", "", "")
+        for hour in (0, 11)  # at eleven it is the midnight of UTC
+    )
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=date(2026, 3, 16))
+    assert found.report.changed_on == began.date()
+    told = explain_drift(store, found, ((at_midnight, at_eleven), ()), today=date(2026, 3, 16))
+    first, second = (cause for cause in told.causes.ranked if cause.change)
+    assert first.change == at_midnight
+    assert first.change.ts.tzinfo is UTC
+    assert first.confidence > 2 * second.confidence
+    assert ", 10 Mar (" in told.sentence
 
 
 def _broken(problem: str) -> Callable[[], NoReturn]:

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from core.drift.outage import OutageKind, find_outage
+from core.drift.outage import OutageKind, find_outage, list_outages
 from core.log.values import DailyScores
 
 FIRST = date(2026, 1, 5)
@@ -29,6 +29,29 @@ def test_a_day_of_which_half_is_lost_is_out(usual: tuple[int, int], state: str) 
     outage = find_outage(days := make_days([usual] * 30 + [(usual[1] // 2, usual[1])], state=state), today=days[-1].day)
     assert outage
     assert (outage.kind, outage.since) == (OutageKind.NOTHING_FOUND, days[-1].day)
+
+
+def test_a_few_days_of_few_questions_are_out_together_since_the_first_of_them() -> None:
+    days = make_days([(1, 20), (0, 20), (2, 20)] * 10 + [(7, 16), (8, 16), (9, 16)])
+    assert find(days[:31]) is None  # 7 of 16 can be sessions that repeat themselves
+    outage = find_outage(days[:32], today=days[31].day)
+    assert outage
+    assert (outage.since, outage.count, outage.questions) == (days[30].day, 15, 32)
+    assert outage.reason == (
+        "47% of the searches from 4 Feb to 5 Feb 2026 found nothing, 15 of 32, against 5.0% before; this began on "
+        "4 Feb 2026."
+    )
+    assert list_outages(days) == ((days[30].day, days[31].day, None),)
+    usual = [*days, *make_days([(1, 16)] * 34)[-1:]]
+    assert find(usual) is None
+    assert list_outages(usual) == ((days[30].day, days[31].day, usual[-1].day),)
+
+
+def test_a_handful_of_questions_a_day_is_enough_once_all_are_lost_for_days() -> None:
+    assert find(make_days([(0, 2)] * 30 + [(2, 2)])) is None
+    outage = find_outage(days := make_days([(0, 2)] * 30 + [(2, 2)] * 4), today=days[-1].day)
+    assert outage
+    assert outage.since == days[30].day
 
 
 def test_an_outage_keeps_its_first_day_and_its_reference_however_long_it_lasts() -> None:

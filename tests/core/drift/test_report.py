@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,19 @@ def test_a_log_of_today_alone_says_when_the_verdict_comes(store: Store) -> None:
     assert (report.status, report.reason) == (
         DriftStatus.INSUFFICIENT_DATA, "All 30 questions are of today: the first whole day counts tomorrow.",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"score": 0.7}, "The only question is of today: the first whole day counts tomorrow."),
+        ({}, "1 search is recorded, on 20 Mar 2026, and it found nothing."),
+        ({"documents": ["a"]}, "The only question recorded has no similarity: it had hits without a score."),
+    ],
+)
+def test_the_first_question_is_told_in_the_singular(store: Store, row: dict[str, Any], reason: str) -> None:
+    append_retrievals(store, [Retrieval(NOW, "q", **row)])
+    assert report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report.reason == reason
 
 
 def test_rows_of_a_wrong_clock_decide_nothing_and_are_told(store: Store) -> None:
@@ -177,10 +191,26 @@ def test_another_embedding_model_is_told_with_both_scales_and_never_called_drift
         assert report.status in (DriftStatus.STABLE, DriftStatus.INSUFFICIENT_DATA), ago
     found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
     assert found.report.notes[0].startswith(
-        "The embedding model changed from small-v1 to large-v2 on 16 Mar 2026. Their scores are on different scales "
+        "The embedding model changed from small-v1 to large-v2 on 17 Mar 2026. Their scores are on different scales "
         "(mean 0.70 with small-v1, 0.40 with large-v2), so this is no drift"
     )
     assert all(each.status is not DriftStatus.DRIFTING for _, listed in found.segments for each in listed)
+
+
+def test_two_models_with_half_of_the_questions_each_do_not_take_turns(store: Store) -> None:
+    levels = {"small-v1": 0.7, "large-v2": 0.4}
+    for model, level in levels.items():
+        write(store, [level] * 40, model=model)
+    for ago, model in ((3, "small-v1"), (2, "large-v2"), (1, "small-v1")):
+        at = NOW - timedelta(days=ago)
+        more = [Retrieval(at - timedelta(seconds=n), f"m{n}", levels[model], model=model) for n in range(20)]
+        append_retrievals(store, more)
+        found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY - timedelta(days=ago - 1))
+        assert found.report.status is DriftStatus.STABLE
+        assert found.report.notes == ()
+        assert found.report.recent_count in (720, 740)
+        assert found.report.recent_avg_score == pytest.approx(0.7, abs=0.01)
+    assert report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY) == ()
 
 
 def test_a_drop_of_the_new_model_is_a_drop(store: Store) -> None:
@@ -255,3 +285,29 @@ def test_a_former_day_is_judged_by_the_rows_before_its_end_alone(store: Store) -
     assert report_drift(store, scope=DEFAULT_SCOPE, today=later).report.status is DriftStatus.DRIFTING
     again = report_as_of(store, scope=DEFAULT_SCOPE, day=TODAY - timedelta(days=1), today=later)
     assert (again.report, again.days) == (then.report, then.days)
+
+
+def test_days_that_are_still_to_be_closed_make_no_drop_of_a_popular_question(store: Store) -> None:
+    rng = np.random.default_rng(31)
+    rows = [
+        Retrieval(
+            NOW - timedelta(days=40 - day, seconds=400 * n),
+            "hello" if is_popular else f"q{rng.integers(500)}",
+            float(np.clip(rng.normal(0.85 if is_popular else 0.6, 0.08), 0, 1)),
+        )
+        for day in range(40)
+        for n, is_popular in enumerate(rng.random(100) < 0.3)
+    ]  # the capped mean of a day is about 0.60, the plain one 0.68
+    append_retrievals(store, rows)
+    close_days(store, now=NOW, most=2_000)
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    assert found.report.status is DriftStatus.STABLE
+    assert found.report.notes == (
+        "2,000 questions from 8 Feb 2026 to 27 Feb 2026 are in no verdict yet: the capped means of their days are "
+        "being made.",
+    )
+    assert report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY) == ()
+    close_days(store, now=NOW, most=None)
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    assert (found.report.status, found.report.notes) == (DriftStatus.STABLE, ())
+    assert sum(day.count for day in found.days) == 4_000

@@ -217,6 +217,18 @@ def test_a_first_week_has_nothing_to_compare_with_and_says_what_it_could_see():
     assert f"{report.smallest_drop:.2f}" in report.reason
 
 
+def test_one_query_is_told_in_the_singular():
+    (day,) = make_days(15, [0.62], per_day=3)
+    alone = summarize_scores(MONDAY, [0.5])
+    reason = verdict([alone]).reason
+    assert reason == "The only query is from 2 Mar 2026: there are no earlier days to compare with."
+    assert (
+        "over 1 recent query against 0.50 over 1 before."
+        in verdict([alone, summarize_scores(MONDAY + timedelta(days=9), [0.5])]).reason
+    )
+    assert verdict([day]).reason.startswith("All 3 queries are from the last 7 days, the first from 2 Mar 2026: ")
+
+
 def test_traffic_that_stopped_is_insufficient_but_a_drop_stays_open():
     quiet = make_days(16, [0.62] * 40)
     fallen = make_days(16, [0.62] * 40 + [0.52] * 5)

@@ -1,6 +1,7 @@
 """The ledger over a real store: predictions find their change, measured effects stay, nothing can be edited."""
 
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from core.errors import Forbidden, InvalidInput
 from core.ledger.entries import EffectPrediction, EntryStatus
 from core.ledger.operations import predict_effect, settle_ledger
 from core.ledger.report import report_ledger
+from core.log.service_operations import save_service
+from core.log.services import ServiceSettings
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
@@ -66,6 +69,25 @@ def test_a_change_is_measured_and_compared_with_its_newest_prediction(store):
     assert (entry.status, entry.predicted_in, entry.superseded) == (EntryStatus.AS_PREDICTED, second, (first,))
     assert entry.measured.low <= 0.1 <= entry.measured.high
     assert read(store, swap()).calibration.inside == 1
+
+
+def test_a_change_acts_from_its_hour_in_the_zone_of_the_service(store):
+    save_service(store, ServiceSettings("default", zone="Pacific/Auckland"), Act("ada", "where they are"))
+    rng, midnight = np.random.default_rng(7), datetime(2026, 11, 10, tzinfo=ZoneInfo("Pacific/Auckland"))
+    rows = [
+        Retrieval(
+            midnight + timedelta(days=day, minutes=30 * at), f"question {at} of {day}",
+            0.6 + 0.1 * (day >= 0) + float(rng.normal(0, 0.01)), session_id=f"s{at}-{day}",
+        )
+        for day in range(-60, 1)
+        for at in range(40)
+    ]  # fmt: skip
+    append_retrievals(store, rows)
+    change = swap(ts=midnight.astimezone(UTC), entry_id=None)
+    (entry,) = report_ledger(store, [change], scope=SCOPE, today=date(2026, 11, 11), threshold=THRESHOLD).entries
+    assert (entry.at, entry.at.tzinfo) == (change.ts, UTC)
+    assert entry.change_id == "index:default:2026-11-09T11:00:00Z"
+    assert entry.measured.size == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_prediction_after_the_fact_is_marked_and_never_counted(store):

@@ -98,10 +98,14 @@ def test_closed_days_are_those_of_the_hours_with_a_capped_mean_and_late_rows_ope
     assert {d.capped is None for d in after} == {False}
     assert list_segment_scores(store, "tenant", scope=DEFAULT_SCOPE).keys() == tenants.keys() == {"a", "b"}
     assert close_days(store, now=NOW) == 0
-    late = write(store, start=datetime(2026, 3, 15, 12, tzinfo=UTC), hours=1)
+    few = write(store, start=datetime(2026, 3, 15, 12, tzinfo=UTC), hours=1)
+    many = write(store, start=datetime(2026, 3, 20, 12, tzinfo=UTC), hours=6)
+    late = [*few, *many]
     assert counts(store) == expected([*rows, *late], zone)
-    assert [d.day for d in list_days(store, scope=DEFAULT_SCOPE) if d.capped is None] == [date(2026, 3, 15)]
-    assert close_days(store, now=NOW) == 1
+    capped = {d.day: d.capped for d in list_days(store, scope=DEFAULT_SCOPE)}
+    assert [day for day, mean in capped.items() if mean is None] == [date(2026, 3, 20)]
+    assert capped[date(2026, 3, 15)] == next(d.capped for d in after if d.day == date(2026, 3, 15))
+    assert close_days(store, now=NOW) == 2
     assert counts(store) == expected([*rows, *late], zone)
 
 
@@ -129,7 +133,9 @@ def test_a_call_closes_the_newest_days_first_and_the_next_goes_on(store: Store) 
     write(store, start=NOW - timedelta(days=6), hours=5 * 24)
     assert close_days(store, now=NOW, most=144 * 2) == 2
     assert [d.capped is None for d in list_days(store, scope=DEFAULT_SCOPE)] == [True] * 4 + [False] * 2
-    assert [close_days(store, now=NOW, most=144 * 2) for _ in range(3)] == [2, 2, 0]
+    assert [close_days(store, now=NOW, most=144 * 2) for _ in range(2)] == [2, 2]
+    write(store, start=NOW - timedelta(days=12), hours=5 * 24)
+    assert [close_days(store, now=NOW, most=None) for _ in range(2)] == [6, 0]
 
 
 def test_days_whose_rows_were_deleted_keep_their_sums_without_a_capped_mean(store: Store) -> None:
