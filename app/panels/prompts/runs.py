@@ -140,7 +140,7 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
         for run in found.runs
     ]
     chosen, ids = read_chosen(), [run.run_id for run in found.runs]
-    key = f"runs-table-{abs(hash((where, sort, page))):x}"
+    key = f"runs-table-{abs(hash((where, sort, page, tuple(ids)))):x}"  # a selection is kept by place
     first = (page - 1) * PAGE_ROWS + 1
     total = f"{found.total:,}" if found.is_counted else "more"
     st.caption(f"Runs {first:,} to {first + len(ids) - 1:,} of {total}. Tick 2 to {MOST_COMPARED} to compare them.")
