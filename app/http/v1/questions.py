@@ -130,7 +130,7 @@ Filters = Annotated[
     Query(
         max_length=50,
         description="A filter of the questions page as `name:value`, such as `state:empty`, `low:1`, `text:mbuf`, "
-        "`topic:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",
+        "`topic:ID`, `like:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",
     ),
 ]
 ViewName = Annotated[str, Path(min_length=1, max_length=80)]
