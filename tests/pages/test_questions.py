@@ -1,24 +1,18 @@
 """The questions page: every question by filters in the address, one question, judging, views, and who may not read."""
 
-from datetime import timedelta
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.panels.questions.resources import load_page
 from core.audit.trail import AuditFilter, list_audit
 from core.log.filters import QuestionFilter
 from core.log.questions import list_page
-from quarterdeck.recorder import append_retrievals
-from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.opening import HOSTILE, assert_shown_as_text, click_table, only_error, open_page, shown_text, verdict
+from tests.pages.opening import HOSTILE, assert_shown_as_text, only_error, open_page, shown_text, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 COLUMNS = ["when", "question", "score", "state"]
-SCOPE = Scope("production", "docs-chat")
 
 
 def table_of(app: AppTest) -> list[str]:
@@ -107,31 +101,6 @@ def test_a_link_opens_one_question_with_its_hits_and_it_can_be_judged(demo_url: 
 def test_a_question_that_is_gone_says_so(as_demo: Demo) -> None:
     app = open_page("questions", question="gone")
     assert "There is no question gone" in shown_text(app) + " ".join(info.value for info in app.info)
-
-
-def test_a_selected_question_stays_selected_when_others_come_in(demo_url: str) -> None:
-    app = click_table(open_page("questions"), {"rows": [1], "columns": [], "cells": []})
-    chosen = table_of(app)[1]
-    assert f"**{chosen}" in " ".join(each.value for each in app.markdown).replace("\\", "")
-    newest = app.dataframe[0].value["when"].max().to_pydatetime()
-    store = Store(demo_url)
-    late = [Retrieval(newest + timedelta(seconds=at), f"late {at}", 0.9, scope=SCOPE) for at in (1, 2)]
-    append_retrievals(store, late)
-    store.close()
-    load_page.clear()
-    app.run()
-    assert table_of(app)[:4:3] == ["late 2", chosen]
-    assert f"**{chosen}" in " ".join(each.value for each in app.markdown).replace("\\", "")
-
-
-def test_questions_like_one_are_listed(as_demo: Demo) -> None:
-    store = Store(as_demo.config.database_url)
-    one = list_page(store, QuestionFilter(scope=SCOPE, below=0.4), limit=1).questions[0]
-    store.close()
-    app = open_page("questions", like=one.retrieval_id, days="90d")
-    assert " most like “" in verdict(app)
-    assert one.query in table_of(app)
-    assert "like: there is no question 'gone'" in only_error(open_page("questions", like="gone"))
 
 
 def test_filters_are_saved_as_a_view_and_deleted_again(demo_url: str) -> None:
