@@ -36,6 +36,7 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from core.prompts.naming import list_naming
 from core.rollouts.canaries import report_canaries
 from core.rollouts.experiments import report_experiments
 from core.todo.items import Todo, arrange_todos
@@ -154,7 +155,7 @@ class _Opened:
             (
                 ("drift", self._describe_drift),
                 ("coverage", self._describe_coverage),
-                ("prompts", lambda: describe_prompts(Tracking(config.tracking_uri), config.experiment)),
+                ("prompts", self._describe_prompts),
                 ("corpus", lambda: describe_corpus(store, open_corpus(config))),
                 (
                     "rollouts",
@@ -171,6 +172,10 @@ class _Opened:
     def _describe_drift(self) -> Area:
         found = report_drift(self._store, scope=self._scope, today=self._today)
         return describe_drift(found, lambda: WhatChanged((), (), Causes(()), (), found.report.reason))
+
+    def _describe_prompts(self) -> Area:
+        tracking = Tracking(self._config.tracking_uri)
+        return describe_prompts(tracking, self._config.experiment, naming=list_naming(self._store))
 
     def _describe_coverage(self) -> Area:
         store, scope, today = self._store, self._scope, self._today

@@ -6,7 +6,8 @@ apart.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -24,6 +25,31 @@ def viewer_zone() -> str:
         return ZoneInfo(st.context.timezone or "UTC").key
     except (ValueError, OSError, LookupError):  # whatever a browser may send
         return "UTC"
+
+
+class KeptSelection(NamedTuple):
+    """The key of a table, and the places of the rows that are selected in it."""
+
+    key: str
+    places: tuple[int, ...]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the table is drawn with."""
+        return {"key": self.key, "selection_default": {"selection": {"rows": list(self.places)}}}
+
+
+def keep_selection(name: str, ids: Sequence[str]) -> KeptSelection:
+    """Return how a table of rows with these ids is drawn, so that what was selected stays selected where it moves to.
+
+    Streamlit keeps the places of selected rows: after others came to these places, they would be taken for selected.
+    """
+    former_key, former_ids = st.session_state.get(f"{name}-rows", ("", ()))
+    selected = st.session_state.get(former_key, {}).get("selection", {}).get("rows", ())
+    chosen = {former_ids[place] for place in selected if place < len(former_ids)}
+    key = f"{name}-{crc32(repr(tuple(ids)).encode()):08x}"
+    st.session_state[f"{name}-rows"] = key, tuple(ids)
+    return KeptSelection(key, tuple(place for place, each in enumerate(ids) if each in chosen))
 
 
 def show_table(

@@ -19,7 +19,7 @@ from core.flags.canary_plan import Automation
 from core.flags.store import list_flags
 from core.flags.upkeep import describe_partly
 from core.indexes.registry import list_aliases, list_indexes
-from core.prompts.contests import find_experiment, report_prompts
+from core.prompts.contests import Naming, find_experiment, report_prompts
 from core.prompts.decisions import Decision, WinnerRule
 from core.rollouts import experiment
 from core.rollouts.canaries import CanaryReport
@@ -124,7 +124,11 @@ def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) 
     """
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
-        said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
+        few = len(coverage.pending) == 1
+        waiting = (
+            f"{count_of(len(coverage.pending), 'low-scoring query', 'low-scoring queries')} {'is' if few else 'are'}"
+        )
+        said = f"{waiting} not grouped yet; open the page to group {'it' if few else 'them'}."
         return Area("coverage", Standing.UNKNOWN, said)
     todos = _list_gaps(shelved)
     if not ranked:
@@ -178,12 +182,15 @@ def _say_decided(shelved: Sequence[ShelvedTopic[Any]]) -> str:
     return f" Of them {', '.join([f'{counts[Shelf.OPEN]} open', *told])}." if told else ""
 
 
-def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
-    """Say which prompt is live and whether another is ahead, by the runs of one experiment (`find_experiment`)."""
-    looked_at = find_experiment(tracking, experiment)
+def describe_prompts(tracking: Tracking, experiment: str = "", *, naming: Naming | None = None) -> Area:
+    """Say which prompt is live and whether another is ahead, by the runs of one experiment (`find_experiment`).
+
+    `naming` says for each experiment under which names its runs keep their figures.
+    """
+    looked_at = find_experiment(tracking, experiment, naming=naming)
     if not looked_at:
         return Area("prompts", Standing.EMPTY, "No prompt has been evaluated yet.")
-    found = report_prompts(tracking, experiment=looked_at, rule=WinnerRule.FAITHFULNESS_PER_COST)
+    found = report_prompts(tracking, experiment=looked_at, rule=WinnerRule.FAITHFULNESS_PER_COST, naming=naming)
     if not found.contenders:
         return Area("prompts", Standing.EMPTY, f"No prompt has been evaluated yet in the experiment {looked_at}.")
     if found.decision is None:
@@ -203,7 +210,7 @@ def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
         Standing.DECIDE if todo else standing,
         f"{live} is in production; {_who_wins(found.decision).rstrip('.')}.",
         live,
-        count_of(len(found.judged), "variant"),
+        count_of(len(found.judged or found.contenders), "variant"),
         (todo,) if todo else (),
         tuple(each.faithfulness for each in judged if each.faithfulness is not None),
         "faithfulness of each version, oldest first",

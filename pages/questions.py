@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from zlib import crc32
 
 import streamlit as st
 
@@ -20,6 +19,8 @@ from app.panels.questions.resources import (
     get_topics,
     load_count,
     load_indexed_share,
+    load_known_questions,
+    load_like,
     load_new_topic,
     load_page,
     load_states,
@@ -31,6 +32,7 @@ from app.panels.questions.sending import render_sending
 from app.panels.questions.table import render_counts, render_files, render_paging, render_table
 from app.panels.questions.views import render_views
 from app.resources import list_environments, list_new, list_services, load_calendar, today_of
+from app.tables import keep_selection
 from app.text import plain
 from app.visitor import may_read_questions
 from core.coverage.assignments import TopicAssignments
@@ -43,7 +45,10 @@ from core.wording.counts import count_of
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the visitor wants to see: the filter, the days that it covers, and the label of its topic."""
+    """What the visitor wants to see: the filter, the days that it covers, and the label of its topic.
+
+    `like` is the text of the question that the others have to be like.
+    """
 
     pairs: Pairs
     wanted: QuestionFilter
@@ -52,6 +57,7 @@ class Chosen:
     span: str
     topic: str = ""
     is_new: bool = False
+    like: str = ""
 
 
 def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
@@ -75,7 +81,12 @@ def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
     if "new" in given:
         label, of_topic = load_new_topic(frame.scope, today, given["new"])
         wanted = replace(wanted, texts=of_topic.texts, start_ms=of_topic.start_ms, end_ms=of_topic.end_ms)
-    return Chosen(pairs, wanted, first, last, said, label, is_new="new" in given)
+        first, last = calendar.day_of(of_topic.start_ms or 0), calendar.day_of((of_topic.end_ms or 0) - 1)
+        said = f"from {ui.format_day(first)} to {ui.format_day(last)}"
+    like = ""
+    if "like" in given:
+        like, wanted = load_like(wanted, given["like"])
+    return Chosen(pairs, wanted, first, last, said, label, is_new="new" in given, like=like)
 
 
 def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_reader: bool) -> None:
@@ -92,6 +103,11 @@ def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_read
     told = f"More than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
     if chosen.wanted.retrieval_id:
         sentence = f"{told} question{'s' if count != 1 else ''} with this id."
+    elif chosen.like:
+        are = "is" if count == 1 else "are"
+        known = load_known_questions(chosen.wanted.scope)
+        sentence = f"{told} of {total} {are} most like “{plain(ui.shorten(chosen.like, 80))}”."
+        detail = f"Compared with {len(known.texts):,} of the newest {known.asked:,} distinct questions. {detail}"
     elif chosen.topic:
         named = f"“{plain(chosen.topic)}”" if is_reader else "this topic"
         sentence = f"{told} of {total} belong to {named}{'' if chosen.is_new else ' and score low'}."
@@ -129,12 +145,11 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: Topic
         st.button("Clear all filters", on_click=clear_filters)
         return
     named = find_named(st.query_params.get("question", ""), frame)
-    key = f"{crc32(repr((chosen.pairs, after, frame.days, frame.scope)).encode()):08x}"
-    already = st.session_state.get(f"questions-table-{key}", {}).get("selection", {}).get("rows", [])
-    is_split = named is not None or len(already) == 1
+    kept = keep_selection("questions-table", [f"{each.environment} {each.retrieval_id}" for each in page.questions])
+    is_split = named is not None or len(kept.places) == 1
     left, right = st.columns([3, 2.4]) if is_split else (st.container(), None)
     with left:
-        selected = render_table(page, key=key, narrow=is_split, topics=topics)
+        selected = render_table(page, kept, narrow=is_split, topics=topics)
         if len(selected) > 1:
             render_judging(selected, frame.environment, key="several")
             render_add_to_cases(selected, threshold, frame.environment, key="several")

@@ -10,6 +10,7 @@ from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput, NotFound
 from core.tracking.runs import PromptVersion
+from core.wording.counts import count_of
 
 if TYPE_CHECKING:
     from core.prompts.contests import Contender, PromptComparison
@@ -35,7 +36,7 @@ def prompts_list(config: Config, *, as_json: bool) -> None:
     """
     found = _open_tracking(config).list_prompts()
     lines = [
-        f"{each.name:<20} {each.label:<8} version {each.version:<4} {len(each.run_ids)} runs  "
+        f"{each.name:<20} {each.label:<8} version {each.version:<4} {count_of(len(each.run_ids), 'run')}  "
         f"{', '.join(each.aliases) or '-':<12} {each.commit_message}"
         for each in found
     ]
@@ -211,7 +212,7 @@ def _say_candidate(each: dict[str, Any]) -> str:
     figures = [
         f"faithfulness {each['faithfulness']:.3f}" if each["faithfulness"] is not None else "no faithfulness",
         f"${each['cost_usd']:.6f} a query" if each["cost_usd"] is not None else "no cost",
-        f"{each['cases']} cases" if each["cases"] else "no number of cases",
+        count_of(each["cases"], "case") if each["cases"] else "no number of cases",
     ]
     return f"  {each['name']:<24} {', '.join(figures)}"
 

@@ -1,5 +1,6 @@
 """The command `questions`: the questions of the log, one by one."""
 
+import math
 import sys
 from dataclasses import replace
 from heapq import merge
@@ -76,9 +77,12 @@ def _narrow(
             if wanted.scope.environment in ("", scope.environment) and wanted.scope.service in ("", scope.service)
         ]
     try:
-        return [replace(wanted, below=float(low))]
-    except ValueError as error:
-        raise InvalidInput("low", f"must be a similarity between 0 and 1, not {low!r}") from error
+        below = float(low)
+    except ValueError:
+        below = math.nan
+    if not 0 <= below <= 1:
+        raise InvalidInput("low", f"must be a similarity between 0 and 1, not {low!r}")
+    return [replace(wanted, below=below)]
 
 
 def _describe(question: LoggedQuestion) -> str:

@@ -26,7 +26,7 @@ def narrow_to_low(
 
 
 def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, name: str) -> QuestionFilter:
-    """Return the filter for the questions of one topic of a coverage report, in its window and any spelling.
+    """Return the filter for the questions of one topic of a coverage report, in any spelling, within its window.
 
     Of a topic with more than 5,000 different questions, those most asked. `name` is the topic's id, its number or its
     label. Raises NotFound, listing the topics.
@@ -34,7 +34,9 @@ def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, na
     topic = find_topic(coverage, name)
     window = coverage.window
     texts = tuple(coverage.queries[member].text for member in topic.members[:_MOST_TEXTS])
-    inside = replace(wanted, texts=texts, below=coverage.threshold, start_ms=window.start_ms, end_ms=window.end_ms)
+    start_ms = window.start_ms if wanted.start_ms is None else max(wanted.start_ms, window.start_ms)
+    end_ms = window.end_ms if wanted.end_ms is None else min(wanted.end_ms, window.end_ms)
+    inside = replace(wanted, texts=texts, below=coverage.threshold, start_ms=start_ms, end_ms=end_ms)
     return with_spellings(store, inside, start_ms=window.start_ms, end_ms=window.end_ms)
 
 

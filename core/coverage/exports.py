@@ -1,15 +1,21 @@
 """Rule: the backlog as files and as issues: one row a topic, a Markdown table, and the text of an issue."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.coverage.shelves import Closing, KnownGap, Shelf, ShelvedTopic
 from core.coverage.topics import Topic
 from core.log.values import AskedQuery
+from core.safety.letters import show_text
+from core.wording.counts import count_of
 
 Row = dict[str, Any]
 _MOST_SAMPLES = 5
-_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "'", "@": "@\u200b", "\n": " ", "\r": " "})
+_MARKUP = re.compile(r"([\\*_{}\[\]()!|~$^+=])")
+# What GitHub makes a link even when it is escaped; a space of no width behind it prevents that.
+_ALIVE = re.compile(r"(@|#|://|\bwww\.|\bGH-)", re.IGNORECASE)
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'"})
 
 
 def list_rows(
@@ -87,14 +93,14 @@ def marker_of(topic_id: str) -> str:
 def write_issue(each: ShelvedTopic[KnownGap], *, where: str, cure: str, days: int) -> tuple[str, str]:
     """Return title and text of an issue about a gap. `where` is its service and environment.
 
-    Users' text is escaped: it mentions nobody, and opens no tag.
+    Users' text is escaped: it mentions nobody and no issue, links to nothing, and opens no tag.
     """
     topic = each.topic
     lines = [f"Users of {_escape(where)} ask about this, and the index hardly answers."]
     if topic:
         lines.append(
-            f"- Asked {topic.count:,} times in the last {days} days, trend: {topic.trend}; mean score "
-            f"{topic.mean_score:.2f}"
+            f"- Asked {count_of(topic.count, 'time')} in the last {count_of(days, 'day')}, trend: {topic.trend}; mean "
+            f"score {topic.mean_score:.2f}"
         )
     if cure:
         lines.append(f"- Best predicted cure: {_escape(cure)}")
@@ -117,4 +123,5 @@ def count_by_shelf(shelved: Sequence[ShelvedTopic[Any]]) -> dict[Shelf, int]:
 
 
 def _escape(text: str) -> str:
-    return " ".join(text.split()).translate(_ESCAPED)[:400]
+    short = show_text(" ".join(text.split())[:400])
+    return _ALIVE.sub("\\1\u200b", _MARKUP.sub(r"\\\1", short.translate(_HTML)))

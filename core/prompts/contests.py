@@ -19,6 +19,7 @@ from core.tracking.cases import CaseResult
 from core.tracking.conventions import USUAL, EvaluatedRun, RunNames, describe_search, read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import MOST_COMPARED, PromptVersion, Run, label_texts
+from core.wording.counts import count_of
 
 __all__ = ["LOOKED_AT", "Contender", "PromptComparison", "Verdict", "find_experiment", "report_prompts"]
 Naming = Mapping[str, RunNames]
@@ -184,8 +185,8 @@ def report_prompts(
         return _decide_cases(comparison, rule, ceiling_usd, floor)
     tables = [each for each in contenders if not each.problem]
     if len(tables) > 1 and len(tables) == len(contenders):
-        return _decide_apart(comparison, rule, ceiling_usd)
-    return _decide_means(comparison, rule, ceiling_usd)
+        return _decide_apart(replace(comparison, notes=found.notes), rule, ceiling_usd)
+    return _decide_means(replace(comparison, notes=found.notes), rule, ceiling_usd)
 
 
 def _compare_chosen(
@@ -312,7 +313,7 @@ def _decide_among(
             f"No winner by {rule}: {alone.label} is the only version that may win, and nothing shows that it is better."
         )
         return Decision(rule, None, alone, said, True, among_all.cases)
-    over = f"{alone.faithfulness:.2f} over {len(alone.per_case)} cases"
+    over = f"{alone.faithfulness:.2f} over {count_of(len(alone.per_case), 'case')}"
     said = f"{alone.label} wins by {rule}: it is the only version above the floor, {over}."
     return Decision(rule, alone, alone, said, True, among_all.cases)
 
@@ -323,6 +324,8 @@ def _settle_rule(
     """The rule that can be used, what to say about it, and the contenders that it can judge."""
     priced = tuple(each for each in contenders if each.cost_usd is not None)
     if rule is None:
+        if not ceiling_usd and any(each.cost_usd == 0 for each in priced):
+            return WinnerRule.FAITHFULNESS, "Not every run costs something, so faithfulness alone decides.", contenders
         rule = WinnerRule.FAITHFULNESS_UNDER_CEILING if ceiling_usd else WinnerRule.FAITHFULNESS_PER_COST
         if len(priced) < len(contenders) and not ceiling_usd:
             return WinnerRule.FAITHFULNESS, "Not every run reports a cost, so faithfulness alone decides.", contenders
@@ -354,7 +357,7 @@ def _decide_apart(found: PromptComparison, rule: WinnerRule | None, ceiling_usd:
     rule, _, _ = _settle_rule(found.contenders, rule, ceiling_usd)
     counts = ", ".join(f"{each.label} {each.case_count}" for each in found.contenders[:_MOST_NAMED])
     reason = f"Not comparable: no two versions were run over the same cases ({counts}). Run them over the same cases."
-    return replace(found, decision=Decision(rule, None, None, reason, False, 0), notes=())
+    return replace(found, decision=Decision(rule, None, None, reason, False, 0))
 
 
 def _decide_means(found: PromptComparison, rule: WinnerRule | None, ceiling_usd: float | None) -> PromptComparison:
@@ -364,7 +367,7 @@ def _decide_means(found: PromptComparison, rule: WinnerRule | None, ceiling_usd:
         return replace(found, verdict=Verdict.NO_WINNER)
     rule, note, known = _settle_rule(known, rule, ceiling_usd)
     if not known:
-        return replace(found, verdict=Verdict.NO_WINNER, notes=(note,))
+        return replace(found, verdict=Verdict.NO_WINNER, notes=(*found.notes, note))
     candidates = [
         Candidate(
             each.run.run_id,
@@ -377,7 +380,9 @@ def _decide_means(found: PromptComparison, rule: WinnerRule | None, ceiling_usd:
     decision = decide_by_means(
         candidates, rule=rule, ceiling_usd=ceiling_usd, cases=min((each.case_count or 0 for each in known), default=0)
     )
-    return replace(found, decision=decision, verdict=Verdict.MEANS_ONLY, notes=(note,) if note else ())
+    return replace(
+        found, decision=decision, verdict=Verdict.MEANS_ONLY, notes=(*found.notes, *((note,) if note else ()))
+    )
 
 
 def _name_left_out(contenders: Sequence[Contender], group: Group) -> tuple[str, ...]:
@@ -391,7 +396,7 @@ def _name_left_out(contenders: Sequence[Contender], group: Group) -> tuple[str, 
         notes.append(f"Left out, because they were run over other cases: {_name(apart)}.")
     cut = [each.label for each in contenders if each.is_judged and len(identify_cases(each.cases)) > len(group.shared)]
     if cut:
-        notes.append(f"Judged over the {len(group.shared)} cases that all share; {_name(cut)} had more.")
+        notes.append(f"Judged over the {count_of(len(group.shared), 'case')} that all share; {_name(cut)} had more.")
     return tuple(notes)
 
 

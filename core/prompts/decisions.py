@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InvalidInput
+from core.wording.counts import count_of
 
 # Even if every case agrees, the sign test needs six of them to fall below p = 0.05 (2 * 0.5^6 = 0.031).
 MINIMUM_CASES = 6
@@ -201,7 +202,7 @@ def _different_cases(candidates: Sequence[Candidate]) -> str:
         only_first, only_other = set(first.per_case) - set(other.per_case), set(other.per_case) - set(first.per_case)
         if only_first or only_other:
             return (
-                f"Not comparable: {len(only_first)} cases only in {first.label}, {len(only_other)} only in "
+                f"Not comparable: {count_of(len(only_first), 'case')} only in {first.label}, {len(only_other)} only in "
                 f"{other.label}. Run both over the same cases."
             )
         digests = {first.dataset_digest, other.dataset_digest} - {""}
@@ -275,9 +276,10 @@ def _with_reason(decision: Decision) -> Decision:
     scale = " at equal cost" if decision.rule is WinnerRule.FAITHFULNESS_PER_COST else ""
     # Without a scale, the difference in the sentence is that of the two means in it, as they are rounded there.
     shown = decision.difference if scale else round(leader.faithfulness, 2) - round(rival.faithfulness, 2)
+    low, high = min(interval.low, shown), max(interval.high, shown)  # rounding must not put it outside
     evidence = (
         f"{_price(leader)} against {_price(rival)}; difference {shown + 0.0:+.2f}{scale} "
-        f"(95% interval {interval.low:.2f} to {interval.high:.2f}); better in {decision.wins} cases, "
+        f"(95% interval {low:.2f} to {high:.2f}); better in {count_of(decision.wins, 'case')}, "
         f"worse in {decision.losses}, equal in {decision.ties}."
     )
     if decision.winner:
@@ -287,7 +289,7 @@ def _with_reason(decision: Decision) -> Decision:
 
 def _limit(decision: Decision) -> str:
     if decision.cases < MINIMUM_CASES:
-        return f"{decision.cases} cases are too few, at least {MINIMUM_CASES} are needed"
+        return f"{count_of(decision.cases, 'case')} are too few, at least {MINIMUM_CASES} are needed"
     if not decision.smallest_difference:
         return f"all {decision.cases} cases score the same under both"
     return f"{decision.cases} cases can only show a difference of {decision.smallest_difference:.2f} or more"

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from core.tracking.cases import CaseResult
 from core.tracking.conventions import (
     ABANDONED,
+    UNFINISHED,
     USUAL,
     EvaluatedRun,
     RunNames,
     clean_version,
+    has_odd_mean,
     order_by_variety,
     read_evaluation,
 )
 from core.tracking.gateway import Tracking
 from core.tracking.runs import EVALUATED, LOGGED_ARTIFACTS, PromptVersion, Run, RunFilter
-from core.tracking.tables import CaseTable, rescale, rescale_mean
+from core.tracking.tables import CaseTable, find_scale, rescale, rescale_mean
 
 LOOKED_AT = 1_000  # the newest runs from which the contenders are chosen
 _RUNS_OF_VERSION = 4  # the newest ones whose cases are read
@@ -61,9 +63,10 @@ def find_entrants(tracking: Tracking, experiment: str, names: RunNames = USUAL, 
     """
     runs = tracking.list_runs(RunFilter(experiment), limit=LOOKED_AT)
     registered = _list_registered(tracking, runs)
-    evaluations = _read_all(tracking, runs, names, registered)
+    evaluations, others = _read_all(tracking, runs, names, registered)
     chosen = prompt or _choose_prompt(evaluations)
-    of_prompt = [each for each in evaluations if each.prompt == chosen]
+    of_prompt, left_out = _leave_unfinished([each for each in evaluations if each.prompt == chosen])
+    left_out += _name_odd([each for each in others if each.prompt == chosen], names)
     production = tracking.production_version(chosen, with_runs=False) if chosen else None
     if production and not any(_names(each, production) for each in of_prompt):
         of_prompt += _read_production(tracking, experiment, names, production)
@@ -75,8 +78,8 @@ def find_entrants(tracking: Tracking, experiment: str, names: RunNames = USUAL, 
         each.run_id: each
         for each in _enter(tracking, [one for version in wanted for one in version], names, registered)
     }
-    others = sorted({each.prompt or each.run.name for each in evaluations} - {chosen}) if chosen else []
-    notes = [f"Other prompts in {experiment}: {', '.join(others[:3])}."] if others else []
+    prompts = sorted({each.prompt or each.run.name for each in evaluations} - {chosen}) if chosen else []
+    notes = [*left_out, *([f"Other prompts in {experiment}: {', '.join(prompts[:3])}."] if prompts else [])]
     if len(runs) == LOOKED_AT:
         notes.append(f"Only the newest {LOOKED_AT:,} runs were looked at.")
     return Entrants(
@@ -94,14 +97,31 @@ def read_entrants(tracking: Tracking, runs: Sequence[Run], names: RunNames = USU
 
 def _read_all(
     tracking: Tracking, runs: Sequence[Run], names: RunNames, registered: Mapping[tuple[str, int], PromptVersion]
-) -> list[EvaluatedRun]:
-    """What each complete run says; of runs without a mean faithfulness, those whose cases say it instead."""
+) -> tuple[list[EvaluatedRun], list[EvaluatedRun]]:
+    """What each run says that did not fail; first those with a mean faithfulness or with cases, then the others."""
     varied = order_by_variety(runs)
     read = [_read(run, names, registered, varied) for run in runs if run.status not in ABANDONED]
     unscored = [each for each in read if each.faithfulness is None and _may_have_cases(each)][:_UNSCORED]
     tables = tracking.list_case_tables([each.run for each in unscored], [names] * len(unscored)) if unscored else ()
     with_cases = {each.run.run_id for each, table in zip(unscored, tables, strict=True) if isinstance(table, CaseTable)}
-    return [each for each in read if each.faithfulness is not None or each.run.run_id in with_cases]
+    able = [each for each in read if each.faithfulness is not None or each.run.run_id in with_cases]
+    return able, [each for each in read if each.run.run_id not in {one.run.run_id for one in able}]
+
+
+def _leave_unfinished(evaluations: Sequence[EvaluatedRun]) -> tuple[list[EvaluatedRun], list[str]]:
+    """The runs that have ended, and a note on the others; all of them if nobody ends runs here."""
+    ended = [each for each in evaluations if each.run.status not in UNFINISHED]
+    going = list(dict.fromkeys(each.label for each in evaluations if each.run.status in UNFINISHED))
+    if not ended or not going:
+        return list(evaluations), []
+    return ended, [f"Left out, because they have not ended: {', '.join(going[:3])}."]
+
+
+def _name_odd(others: Sequence[EvaluatedRun], names: RunNames) -> list[str]:
+    odd = list(dict.fromkeys(each.label for each in others if has_odd_mean(each.run, names)))
+    return (
+        [f"Left out, because their mean faithfulness is no number from 0 to 100: {', '.join(odd[:3])}."] if odd else []
+    )
 
 
 def _may_have_cases(each: EvaluatedRun) -> bool:
@@ -144,8 +164,7 @@ def _enter(
 ) -> tuple[Entrant, ...]:
     tables = tracking.list_case_tables([each.run for each in evaluations], [names] * len(evaluations))
     rescaled, scale = rescale([table for table in tables if isinstance(table, CaseTable)])
-    highest = max((each.faithfulness or 0.0 for each in evaluations), default=0.0)
-    scale = scale if scale > 1 or not 1 < highest <= 5 else 5.0
+    scale = max(scale, find_scale(max((each.faithfulness or 0.0 for each in evaluations), default=0.0)))
     in_order = iter(rescaled)
     return tuple(
         _entrant(each, next(in_order) if isinstance(table, CaseTable) else table, scale, registered)

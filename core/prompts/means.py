@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from core.prompts.decisions import Candidate, Decision, WinnerRule
+from core.wording.counts import count_of
 
 _MOST_NAMED = 3
 _TIE = 1e-9
@@ -30,7 +31,7 @@ def decide_by_means(
         abs(one - other) < _TIE for one, other in zip(value(leader), value(rival), strict=True)
     )
     figures = ", ".join(_say(each) for each in ranked[1 : 1 + _MOST_NAMED])
-    over = f" over {cases} cases" if cases else ""
+    over = f" over {count_of(cases, 'case')}" if cases else ""
     more = f" and {len(ranked) - 1 - _MOST_NAMED} more" if len(ranked) > 1 + _MOST_NAMED else ""
     against = f" against {figures}{more}" if figures else ""
     ahead = "No version is ahead by the means alone" if is_tied else f"{leader.label} is ahead by its mean alone"

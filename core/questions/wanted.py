@@ -17,6 +17,7 @@ FILTERS = {
     "state": "state",
     "topic": "topic",
     "new": "new topic",
+    "like": "like this one",
     "day": "day",
     "since": "since",
     "session": "session",

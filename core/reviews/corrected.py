@@ -113,7 +113,7 @@ def _correct(
     variance = ((weights * residuals**2).sum() + one_more) / size**2 + tuned**2 * spread / large
     error = float(np.sqrt(variance))
     reach = float(t.ppf((1 + CONFIDENCE) / 2, n - 2)) * error
+    middle, low, high = (min(1.0, max(0.0, each)) for each in (mean, mean - reach, mean + reach))
     return CorrectedMean(
-        MeanStatus.OK, n, n + large, needed, judge_mean, label_mean, min(1.0, max(0.0, mean)), max(0.0, mean - reach),
-        min(1.0, mean + reach), error, own, tuned, correlation,
-    )  # fmt: skip
+        MeanStatus.OK, n, n + large, needed, judge_mean, label_mean, middle, low, high, error, own, tuned, correlation
+    )

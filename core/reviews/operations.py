@@ -82,8 +82,9 @@ def label_question(
     """Save what the actor says about a question of a queue; return the audit entry. None skips it.
 
     The question gets a score of the source `reviewer`: the mean over the labels of all reviewers. Labeling it again
-    replaces the actor's label. Raises InvalidInput for a label that the task does not have, Conflict for a queue that
-    is closed, NotFound for a question that is not in it, and Forbidden for somebody who is not one of its reviewers.
+    replaces the actor's label; skipping does not take it back. Raises InvalidInput for that and for a label that the
+    task does not have, Conflict for a queue that is closed, NotFound for a question that is not in it, and Forbidden
+    for somebody who is not one of its reviewers.
     """
     if value is not None and value not in {choice.value for choice in CHOICES[queue.task]}:
         raise InvalidInput("label", f"must be one of {', '.join(f'{each.value:g}' for each in CHOICES[queue.task])}")
@@ -100,6 +101,8 @@ def label_question(
             raise NotFound(f"question: {retrieval_id!r} is not in the queue {queue.name!r}")
         label = ReviewLabel(retrieval_id, by.actor, value, note)
         former = save_label(change.connection, queue, label, at_ms=change.at_ms)
+        if value is None and former is not None:  # its score counts already
+            raise InvalidInput("label", "is given already, and skipping does not take it back; choose another one")
         values = list_values(change.connection, queue, retrieval_id)
         if values:
             score = _make_score(queue, retrieval_id, values, note, change.at_ms)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from core.errors import InvalidInput
@@ -39,6 +40,19 @@ COUNTS = (
 )  # fmt: skip
 REFUSALS = ("refusal_accuracy", "refusal_correct/mean", "refusal_accuracy/mean")
 ABANDONED = frozenset({"FAILED", "KILLED"})
+UNFINISHED = frozenset({"RUNNING", "SCHEDULED"})
+_HIGHEST = 100.0  # of a mean faithfulness
+_LARGEST = 1e300  # MLflow keeps infinity as the largest number of 64 bits
+# Words that say how a figure was made, and not what it is of.
+_ABOUT_SCORES = frozenset((
+    "mean", "avg", "average", "score", "overall", "metric", "metrics", "v1", "v2", "v3", "eval", "evaluation", "test",
+    "val", "offline", "judge", "llm", "answer", "response", "ragas", "deepeval", "trulens", "mlflow", "phoenix",
+    "langsmith",
+))  # fmt: skip
+_ABOUT_COSTS = frozenset((
+    "cost", "costs", "price", "usd", "dollar", "dollars", "mean", "avg", "average", "per", "in", "query", "question",
+    "request", "call", "answer", "response", "case", "llm",
+))  # fmt: skip
 _LONGEST_NAME = 200
 _URI = re.compile(r"prompts:/+([^/@]+)/(\d+)")
 _NUMBERED = re.compile(r"(?:(?P<name>.{0,120}?)[-_ ./:@]{1,8})?v(?:ersion)?[-_ .]?(?P<version>\d[\w.]*)", re.IGNORECASE)
@@ -127,7 +141,7 @@ def read_evaluation(
     """
     prompt, version = _find_prompt(run, names, versions or {}, varied)
     cases = _find_count(run, names)
-    faithfulness = _first(run.metrics, (names.faithfulness,) if names.faithfulness else FAITHFULNESS)
+    faithfulness = _first(run.metrics, _faithfulness_names(run, names), highest=_HIGHEST)
     return EvaluatedRun(
         run, prompt, version, faithfulness, _find_cost(run, names, cases), cases, _first(run.metrics, REFUSALS)
     )
@@ -158,6 +172,38 @@ def score_of(metric: str) -> str:
     """
     name = re.sub(r"(/v\d+)?/(mean|average|avg|score)$", "", metric)
     return re.sub(r"^(mean|avg)_|_(mean|avg)$", "", name)
+
+
+def matches_score(name: str, score: str) -> bool:
+    """Return whether a metric or column holds this score, under the name that some program gave it.
+
+    >>> matches_score("ragas/Faithfulness", "faithfulness"), matches_score("avg_faithfulness", "faithfulness")
+    (True, True)
+    >>> matches_score("faithfulness_min", "faithfulness"), matches_score("faithfulness/justification", "faithfulness")
+    (False, False)
+    """
+    wanted = _without(score, _ABOUT_SCORES)
+    return bool(wanted) and _without(name, _ABOUT_SCORES) == wanted
+
+
+def matches_cost(name: str, *, is_total: bool = False) -> bool:
+    """Return whether a metric or column holds the cost of a query in USD, or with `is_total` that of a whole run.
+
+    >>> matches_cost("avg_cost_per_query_usd"), matches_cost("CostUSD"), matches_cost("input_cost_usd")
+    (True, True, False)
+    >>> matches_cost("costUsdTotal"), matches_cost("costUsdTotal", is_total=True)
+    (False, True)
+    """
+    words = _words(name)
+    totals = {"total", "sum"} & set(words) if "per" not in words else set()
+    is_money = bool({"cost", "costs", "price"} & set(words)) or {"usd", "per"} <= set(words)
+    rest = set(words) - _ABOUT_COSTS - {"total", "sum"}
+    return is_money and not rest and bool(totals) is is_total
+
+
+def has_odd_mean(run: Run, names: RunNames = USUAL) -> bool:
+    """Return whether the run logged a mean faithfulness that is no number from 0 to 100."""
+    return any(name in run.metrics for name in _faithfulness_names(run, names))
 
 
 def describe_search(runs: Sequence[Run], names: RunNames = USUAL) -> str:
@@ -199,7 +245,7 @@ def _word(run: Run, names: Iterable[str]) -> str:
     """The first of these parameters or tags that holds a name, and not a text such as the prompt itself."""
     for name in names:
         for kept in (run.params, run.tags):
-            value = kept.get(name, "").strip()
+            value = _get_alike(kept, name, "").strip()
             if value and len(value) <= _LONGEST_NAME and "\n" not in value and "{" not in value:
                 return value
     return ""
@@ -209,7 +255,7 @@ def _find_count(run: Run, names: RunNames) -> int | None:
     for name in (names.cases,) if names.cases else COUNTS:
         for kept in (run.params, run.metrics, run.tags):
             try:
-                count = float(kept.get(name, math.nan))
+                count = float(_get_alike(kept, name, math.nan))
             except ValueError:
                 continue
             if count >= 1 and count.is_integer():
@@ -220,13 +266,41 @@ def _find_count(run: Run, names: RunNames) -> int | None:
 def _find_cost(run: Run, names: RunNames, cases: int | None) -> float | None:
     if names.cost:
         return _first(run.metrics, (names.cost,))
-    cost, total = _first(run.metrics, COSTS), _first(run.metrics, TOTALS)
+    alike = sorted((name for name in run.metrics if matches_cost(name)), key=len)
+    totals = sorted((name for name in run.metrics if matches_cost(name, is_total=True)), key=len)
+    cost, total = _first(run.metrics, (*COSTS, *alike)), _first(run.metrics, (*TOTALS, *totals))
     return total / cases if cost is None and total is not None and cases else cost
 
 
-def _first(metrics: Mapping[str, float], names: Iterable[str]) -> float | None:
+def _faithfulness_names(run: Run, names: RunNames) -> tuple[str, ...]:
+    """The metrics that may hold the mean: the usual names first, then those that mean the same."""
+    if names.faithfulness:
+        return (names.faithfulness,)
+    alike = sorted(run.metrics, key=len)
+    return (*FAITHFULNESS, *(name for score in SCORES for name in alike if matches_score(name, score)))
+
+
+def _first(metrics: Mapping[str, float], names: Iterable[str], *, highest: float = _LARGEST) -> float | None:
     found = (metrics[name] for name in names if name in metrics)
-    return next((value for value in found if math.isfinite(value)), None)
+    return next((value for value in found if 0 <= value <= highest), None)
+
+
+def _get_alike(kept: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+    """What is kept under a name, however it is spelled: `PROMPT_NAME` and `promptName` are `prompt_name`."""
+    if name in kept:
+        return kept[name]
+    words = _words(name)
+    return next((kept[each] for each in kept if _words(each) == words), otherwise)
+
+
+@lru_cache(maxsize=10_000)
+def _words(name: str) -> tuple[str, ...]:
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return tuple(word for word in re.split(r"[\W_]+", apart.lower()) if word)
+
+
+def _without(name: str, about: frozenset[str]) -> tuple[str, ...]:
+    return tuple(word for word in _words(name) if word not in about)
 
 
 def _most_common(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from core.errors import InvalidInput
 from core.tracking.cases import CaseResult, parse_case_results
-from core.tracking.conventions import score_of
+from core.tracking.conventions import matches_cost, matches_score, score_of
 
 QUESTIONS = ("question", "query", "inputs", "input", "user_input", "request", "prompt", "messages")
 ANSWERS = ("outputs", "output", "answer", "response", "prediction", "predictions", "actual_output")
@@ -84,7 +84,7 @@ def read_traces(traces: Sequence[AssessedTrace], scores: Sequence[str], *, sourc
     for trace in sorted(traces, key=lambda each: each.trace_id):
         told = _load(trace.inputs)
         asked: dict[str, Any] = told if isinstance(told, dict) else {"inputs": trace.inputs}
-        cost = trace.cost_usd if trace.cost_usd is not None else _number(trace.scores, COSTS)
+        cost = trace.cost_usd if trace.cost_usd is not None else _cost(trace.scores)
         row = {**asked, "outputs": trace.answer, **trace.scores, "cost_usd": cost, "latency_ms": trace.latency_ms}
         rows.append((row, trace.inputs))
     names = list(dict.fromkeys(name for row, _ in rows for name in row))
@@ -97,8 +97,8 @@ def read_traces(traces: Sequence[AssessedTrace], scores: Sequence[str], *, sourc
 
 def find_score(name: str, scores: Sequence[str]) -> str:
     """Return which of the scores a column holds, "" for none: `faithfulness/v1/score` holds `faithfulness`."""
-    short = score_of(name).lower().replace(" ", "_")
-    return next((score for score in scores if short == score.lower()), "")
+    exact = next((score for score in scores if _is_exact(name, score)), "")
+    return exact or next((score for score in scores if matches_score(name, score)), "")
 
 
 def rescale(tables: Sequence[CaseTable]) -> tuple[tuple[CaseTable, ...], float]:
@@ -108,11 +108,16 @@ def rescale(tables: Sequence[CaseTable]) -> tuple[tuple[CaseTable, ...], float]:
     1, 5 (from 1, as MLflow's judges grade), 10 or 100.
     """
     highest = max((table.highest for table in tables), default=0.0)
-    scale = next((float(top) for top in (1, 5, 10, 100) if highest <= top + 1e-9), 1.0)
+    scale = find_scale(highest)
     lowest = min(case.faithfulness for table in tables for case in table.cases if not case.error) if tables else 1.0
     return tuple(
         replace(table, cases=tuple(_scaled(case, scale, lowest) for case in table.cases)) for table in tables
     ), scale
+
+
+def find_scale(highest: float) -> float:
+    """Return the scale that a highest score tells: 1, 5, 10 or 100; 1 if it is on none of them."""
+    return next((float(top) for top in (1, 5, 10, 100) if highest <= top + 1e-9), 1.0)
 
 
 def rescale_mean(value: float, scale: float, *, lowest: float = 1.0) -> float:
@@ -150,7 +155,7 @@ def _read_row(row: Mapping[str, Any], scores: Sequence[str], *, whole: str = "")
         case_id=_text(_first(row, IDS)), question=question, answerable=True, answer=_text(_first(row, ANSWERS)),
         refused=row.get("refused") is True, faithfulness=score if score is not None else 0.0, relevancy=math.nan,
         refusal_correct=right is None or right >= 0.5, retrieval_hit=None, documents=(), sentences=(), supported=(),
-        input_tokens=0, output_tokens=0, cost_usd=_number(row, COSTS, math.nan), latency_ms=latency,
+        input_tokens=0, output_tokens=0, cost_usd=_cost(row, math.nan), latency_ms=latency,
         error="" if score is not None else "has no score",
     )  # fmt: skip
     return case, whole or json.dumps(row.get("inputs", question), sort_keys=True, default=str)
@@ -158,8 +163,16 @@ def _read_row(row: Mapping[str, Any], scores: Sequence[str], *, whole: str = "")
 
 def _score(row: Mapping[str, Any], scores: Sequence[str]) -> float | None:
     """The first of the scores that this row has, in the order of the names."""
-    found = {wanted: to_score(value) for name, value in row.items() if (wanted := find_score(name, scores))}
-    return next((found[name] for name in scores if found.get(name) is not None), None)
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        wanted, score = find_score(name, scores), to_score(value)
+        if wanted and score is not None and (wanted not in found or _is_exact(name, wanted)):
+            found[wanted] = score
+    return next((found[name] for name in scores if name in found), None)
+
+
+def _is_exact(name: str, score: str) -> bool:
+    return score_of(name).lower().replace(" ", "_") == score.lower()
 
 
 def to_score(value: object) -> float | None:
@@ -184,6 +197,10 @@ def _number(row: Mapping[str, Any], names: Sequence[str], otherwise: Any = None)
     value = _first(row, names)
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if is_number and value >= 0 else otherwise
+
+
+def _cost(row: Mapping[str, Any], otherwise: Any = None) -> Any:
+    return _number(row, (*COSTS, *(name.lower() for name in row if matches_cost(name))), otherwise)
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -29,6 +29,7 @@ from core.prompts.contests import find_experiment
 from core.rollouts.canaries import CanaryReport
 from core.rollouts.canary import CanaryCall, CanaryVerdict
 from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.conventions import RunNames
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.recorder import append_retrievals
@@ -131,6 +132,22 @@ def test_a_configured_experiment_goes_first_even_while_it_is_empty(tracking: Tra
     area = describe_prompts(tracking, "planned")
     assert area.standing is Standing.EMPTY
     assert area.sentence == "No prompt has been evaluated yet in the experiment planned."
+
+
+@pytest.mark.slow
+def test_runs_whose_names_a_team_mapped_are_judged_here_too(tmp_path: Path) -> None:
+    opened = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    for version, grounded in (("1", 0.78), ("2", 0.93)):
+        opened.log_evaluation(
+            "own", f"run {version}", params={"tpl": "qa", "rev": version}, metrics={"grounded_pct": grounded},
+            artifacts={},
+        )  # fmt: skip
+    assert describe_prompts(opened).standing is Standing.EMPTY
+    naming = {"own": RunNames(prompt="tpl", version="rev", faithfulness="grounded_pct")}
+    area = describe_prompts(opened, naming=naming)
+    assert (area.sentence, area.change) == (
+        "none is in production; run 2 leads, but no variant wins yet.", "2 variants",
+    )  # fmt: skip
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The tabs Review and Quality of the questions page, topics of questions, and who may not read them."""
+"""The questions page on a small store: Review and Quality, topics, likeness, selection, and who may not read it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.panels.questions.resources import load_page
 from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.embedding.embed import DEFAULT_MODEL
@@ -20,7 +21,16 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, shown_text, text_of, verdict
+from tests.pages.opening import (
+    HOSTILE,
+    assert_shown_as_text,
+    click_table,
+    only_error,
+    open_page,
+    shown_text,
+    text_of,
+    verdict,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 ANSWERS = Scope("production", "answers")
@@ -55,6 +65,32 @@ def begin(store: Store, count: int, *, rule: ReviewRule = ReviewRule.SELECTION) 
     items = [ReviewItem(f"q-{n}", to_ms(NOON - timedelta(minutes=n))) for n in range(count)]
     draft = QueueDraft(ANSWERS, "week 9", ReviewTask.FAITHFULNESS, rule, ("tester", "ada"))
     create_queue(store, draft, items, Act("ada", "begin"))
+
+
+def test_a_selected_question_stays_selected_when_others_come_in(filled: Store) -> None:
+    app = click_table(open_page("questions"), {"rows": [3], "columns": [], "cells": []})
+    assert "**question 3**" in [each.value for each in app.markdown]
+    for number in (1, 2):
+        late = Retrieval(NOON + timedelta(minutes=number), f"late {number}", 0.9, scope=ANSWERS)
+        append_retrievals(filled, [late])
+        load_page.clear()
+        app.run()
+        shown = list(app.dataframe[0].value["question"])
+        assert (shown[0], shown[3 + number]) == (f"late {number}", "question 3")
+        assert "**question 3**" in [each.value for each in app.markdown]
+    app = click_table(app, {"rows": [], "columns": [], "cells": []})
+    assert "**question 3**" not in [each.value for each in app.markdown]
+
+
+def test_questions_like_one_are_listed(filled: Store) -> None:
+    texts = [f"question {n}" for n in range(1, 80)]
+    rows = np.eye(3, dtype=np.float32)[[0 if n in (5, 9) else 1 for n in range(1, 80)]]
+    VectorCache(filled).save_vectors(DEFAULT_MODEL, texts, rows)
+    app = open_page("questions", like="q-5")
+    assert verdict(app) == "2 of 80 questions of the last 30 days are most like “question 5”."
+    assert list(app.dataframe[0].value["question"]) == ["question 5", "question 9"]
+    assert "Compared with 79 of the newest 80 distinct questions" in shown_text(app)
+    assert "like: there is no question 'gone'" in only_error(open_page("questions", like="gone"))
 
 
 def test_a_queue_begins_by_a_rule_from_the_page(filled: Store) -> None:

@@ -151,7 +151,7 @@ def get_winner(
     decision = found.decision
     return WinnerAnswer(
         experiment=named, prompt=found.prompt, rule=rule, verdict=found.verdict,
-        reason=decision.reason if decision else "", winner=found.winner.label if found.winner else None,
+        reason=found.reason, winner=found.winner.label if found.winner else None,
         winner_run_id=found.winner.run.run_id if found.winner else None,
         production=found.production.label if found.production else None, cases=decision.cases if decision else 0,
         difference=decision.difference if decision else None,

@@ -22,7 +22,7 @@ from app.http.v1.models import (
     Untrusted,
     cut_page,
 )
-from app.http.v1.reads import load_coverage, load_threshold, today_of
+from app.http.v1.reads import get_embedder, load_coverage, load_known_questions, load_threshold, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import narrow_to_topic
 from core.coverage.newcomers import narrow_to_new
@@ -30,6 +30,7 @@ from core.errors import InvalidInput, NotFound
 from core.log.filters import LoggedQuestion, QuestionFilter, read_cursor
 from core.log.questions import count_questions, list_page
 from core.log.retrievals import calendar_of
+from core.questions.neighbors import narrow_to_like
 from core.questions.operations import BAD, GOOD, delete_view, judge_questions, save_view
 from core.questions.views import SavedView, list_views
 from core.questions.wanted import COUNTABLE, FILTERS, ShownSpan, make_filter
@@ -129,7 +130,7 @@ Filters = Annotated[
     Query(
         max_length=50,
         description="A filter of the questions page as `name:value`, such as `state:empty`, `low:1`, `text:mbuf`, "
-        "`topic:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",
+        "`topic:ID`, `like:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",
     ),
 ]
 ViewName = Annotated[str, Path(min_length=1, max_length=80)]
@@ -238,9 +239,12 @@ def _read_filter(caller: Caller, scope: Scope, days: int, filters: list[str]) ->
     threshold = load_threshold(scope)
     wanted = make_filter(pairs, scope, span, threshold=threshold)
     if new := next((value for name, value in pairs if name == "new"), ""):
-        return narrow_to_new(store, wanted, scope, new)[1]
-    topic = next((value for name, value in pairs if name == "topic"), "")
-    return narrow_to_topic(store, wanted, load_coverage(scope, min(days, TOPIC_DAYS)), topic) if topic else wanted
+        wanted = narrow_to_new(store, wanted, scope, new)[1]
+    if topic := next((value for name, value in pairs if name == "topic"), ""):
+        wanted = narrow_to_topic(store, wanted, load_coverage(scope, min(days, TOPIC_DAYS)), topic)
+    if like := next((value for name, value in pairs if name == "like"), ""):
+        wanted = narrow_to_like(store, get_embedder(), load_known_questions(scope), wanted, like)[1]
+    return wanted
 
 
 def _get_question(scope: Scope, retrieval_id: str) -> LoggedQuestion:

@@ -30,6 +30,8 @@ from core.drift.report import DriftOverview, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.log.retrievals import today_in
+from core.questions.neighbors import load_known
+from core.questions.similar import KnownQuestions
 from core.rollouts.canaries import CanaryReport, report_canaries
 from core.rollouts.experiments import ExperimentReport, report_experiments
 from core.tracking.gateway import Tracking
@@ -77,6 +79,7 @@ class Recent(Generic[_Value]):
 _drift = Recent[DriftOverview](15)
 _threshold = Recent[float](60)
 _coverage = Recent[Coverage](60, most=10)
+_known = Recent[KnownQuestions](600, most=3)
 _changed = Recent[WhatChanged](15, most=20)
 _gathered = Recent[tuple[tuple[TimelineChange, ...], tuple[str, ...]]](15, most=20)
 _versions = Recent[tuple[Version, ...]](15, most=2)
@@ -111,6 +114,12 @@ def load_coverage(scope: Scope, days: int) -> Coverage:
             embed_new=False, drift=load_drift(scope),
         ),
     )  # fmt: skip
+
+
+def load_known_questions(scope: Scope) -> KnownQuestions:
+    """Return the newest distinct questions of a scope whose vectors are known."""
+    store = get_store()
+    return _known.get((store, scope), lambda: load_known(store, get_embedder(), scope))
 
 
 def load_named_coverage(scope: Scope, days: int, *, readable: bool) -> tuple[Coverage, dict[str, BacklogTopic]]:

@@ -51,6 +51,7 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from core.prompts.naming import list_naming
 from quarterdeck.scope import Scope
 
 router = make_router("verdicts")
@@ -236,12 +237,16 @@ def get_overview(caller: From, environment: Environment = None, service: Service
     if not caller.services:
         named = caller.find_environment(environment)
         steps += [
-            ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
+            ("prompts", _describe_prompts),
             ("corpus", lambda: describe_corpus(get_store(), get_corpus())),
             ("rollouts", lambda: _describe_rollouts(named)),
         ]
     areas = tuple(map(AreaAnswer.model_validate, describe_areas(steps)))
     return OverviewAnswer(environment=scope.environment, service=scope.service, areas=areas)
+
+
+def _describe_prompts() -> Area:
+    return describe_prompts(get_tracking(), get_config().experiment, naming=list_naming(get_store()))
 
 
 def _describe_coverage(scope: Scope, *, readable: bool) -> Area:

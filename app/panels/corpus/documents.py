@@ -9,6 +9,7 @@ from app import ui
 from app.navigation import link_to
 from app.panels.corpus.resources import get_duplicates, load_documents, load_effect
 from app.resources import get_store
+from app.tables import keep_selection
 from app.text import plain, show_unseen
 from core.indexes.builds import find_live
 from core.questions.documents import DocumentReport, DocumentRow
@@ -167,9 +168,10 @@ def _render_list(rows: Sequence[DocumentRow]) -> DocumentRow | None:
         "document": st.column_config.TextColumn(width=320), "mean rank": ui.score_column(1),
         "mean score": ui.score_column(), "low": ui.share_column(),
     }  # fmt: skip
+    kept = keep_selection("corpus-documents", [row.document for row in shown])
     event = ui.show_table(
-        told, key="corpus-documents", file_name="documents.csv", column_config=columns, on_select="rerun",
-        selection_mode="single-row",
+        told, file_name="documents.csv", column_config=columns, on_select="rerun", selection_mode="single-row",
+        **kept.options,
     )  # fmt: skip
     if len(rows) > len(shown):
         st.caption(f"The first {len(shown):,} of {len(rows):,} documents.")

@@ -41,7 +41,12 @@ def render_indexes(
     """Draw the live index, all indexes, and the forms for them."""
     names = list(dict.fromkeys([*(alias.alias for alias in aliases), DEFAULT_ALIAS]))
     chosen = st.selectbox(
-        "Alias that readers use", names, key="alias", bind="query-params", accept_new_options=True, width=320
+        "Alias: the name that services search",
+        names,
+        key="alias",
+        bind="query-params",
+        accept_new_options=True,
+        width=320,
     )
     alias = chosen or DEFAULT_ALIAS
     live = next((known.index_name for known in aliases if known.alias == alias), None)

@@ -10,6 +10,7 @@ from app import charts, ui
 from app.cards import fit_axis
 from app.colors import ACCENT, QUIET
 from app.panels.shared.questions import link_to_segment, open_clicked, render_drop_link
+from app.tables import keep_selection
 from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.report import DriftOverview
@@ -140,10 +141,10 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
             st.markdown(plain(sentence))
         st.caption("Intervals are corrected for comparing several segments.")
         columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
-        event = ui.show_table(
-            rows, key="drift-segments", file_name="segments.csv", column_config=columns, on_select="rerun",
-            selection_mode="single-row",
-        )  # fmt: skip
         named = [(dimension, verdict.segment) for dimension, verdicts in found.segments for verdict in verdicts]
+        event = ui.show_table(
+            rows, file_name="segments.csv", column_config=columns, on_select="rerun", selection_mode="single-row",
+            **keep_selection("drift-segments", [repr(each) for each in named]).options,
+        )  # fmt: skip
         for place in event["selection"]["rows"]:
             link_to_segment(*named[place])

@@ -10,6 +10,7 @@ import streamlit as st
 from app.connections import is_new
 from app.panels.coverage.resources import load_coverage, load_shelved, read_live
 from app.panels.drift.resources import load_what_changed
+from app.panels.prompts.resources import load_naming
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift, today_of
 from core.audit.actions import Subject, subject_of
@@ -102,7 +103,7 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
         (
             ("drift", lambda: describe_drift(load_drift(scope, today), explain)),
             ("coverage", lambda: describe_gaps(scope, today, find_topics(), find_shelved())),
-            ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
+            ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment, naming=load_naming())),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             ("rollouts", lambda: describe_flags(environment, today)),
         ),

@@ -12,6 +12,7 @@ from app import ui
 from app.panels.prompts.resources import load_choices, load_run_page
 from app.text import plain
 from core.errors import InvalidInput
+from core.tracking.conventions import matches_cost
 from core.tracking.runs import MOST_COMPARED, Run, RunFilter, RunPage, RunSort, SortKind, choose_columns
 from quarterdeck.clock import start_of
 
@@ -51,6 +52,13 @@ def label(metric: str) -> str:
 def scale(metric: str) -> float:
     """What a metric is multiplied by to be shown."""
     return 1_000.0 if metric == "cost_usd_mean" else 1.0
+
+
+def format_of(metric: str) -> str:
+    """How a metric's numbers are written: money with four decimals, that of a single query with six."""
+    if metric == "cost_usd_mean" or matches_cost(metric, is_total=True):
+        return "$%.4f"
+    return "$%.6f" if matches_cost(metric) else "%.3f"
 
 
 def render_runs(experiment: str, compared: Sequence[str]) -> None:
@@ -140,13 +148,11 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
         for run in found.runs
     ]
     chosen, ids = read_chosen(), [run.run_id for run in found.runs]
-    key = f"runs-table-{abs(hash((where, sort, page))):x}"
+    key = f"runs-table-{abs(hash((where, sort, page, tuple(ids)))):x}"  # a selection is kept by place
     first = (page - 1) * PAGE_ROWS + 1
     total = f"{found.total:,}" if found.is_counted else "more"
     st.caption(f"Runs {first:,} to {first + len(ids) - 1:,} of {total}. Tick 2 to {MOST_COMPARED} to compare them.")
-    options: dict[str, Any] = {label(name): st.column_config.NumberColumn(format="%.3f") for name in metrics}
-    for cost in ("cost_usd_mean", "cost_usd_total"):
-        options[label(cost)] = st.column_config.NumberColumn(format="$%.4f")
+    options = {label(name): st.column_config.NumberColumn(format=format_of(name)) for name in metrics}
     ui.show_table(
         rows,
         key=key,

@@ -22,6 +22,7 @@ from core.log.retrievals import Window
 from core.questions.wanted import NO_VALUE
 from core.reviews.corrected import MeanStatus
 from core.reviews.report import JudgedQuality
+from core.wording.counts import count_of
 
 _LOOK = ui.StatusLook("Quality", "gray", "☰")
 _Days = Mapping[date, MetricSums]
@@ -106,9 +107,11 @@ def _explain(found: JudgedQuality, days: int) -> str:
         told = f"reviewers would say {mean.mean:.2f} (95% interval {mean.low:.2f} to {mean.high:.2f})"
         told += f"; its standard error is {how} than that of the labels alone"
     else:
-        told = f"{mean.labels} labels of a random review queue; from {mean.needed} on they correct the judge's mean"
+        labels = count_of(mean.labels, "label")
+        told = f"{labels} of a random review queue; from {mean.needed} on they correct the judge's mean"
     left_out = "".join(f" {count:,} could not be judged: {plain(problem)}." for problem, count in found.problems[:3])
-    others = f" {found.others:,} answers have a score of another judge or version." if found.others else ""
+    have = "has" if found.others == 1 else "have"
+    others = f" {count_of(found.others, 'answer')} {have} a score of another judge or version." if found.others else ""
     return f"{name}, {days} days: {told}.{left_out}{others}"
 
 

@@ -203,6 +203,7 @@ def _render_similar(question: LoggedQuestion) -> None:
     rows = [{"question": ui.shorten(show_unseen(each.text), 300), "similarity": each.similarity} for each in found]
     ui.show_table(rows, key=f"similar-{question.retrieval_id}", file_name="similar.csv",
                   column_config={"similarity": ui.score_column()})  # fmt: skip
+    link_to("questions", "List the questions like this one", like=question.retrieval_id, days="90d")
 
 
 def _address_of(question: LoggedQuestion, environment: str) -> str:

@@ -20,7 +20,7 @@ from core.log.search_index import IndexedShare, find_indexed_share
 from core.log.services import ServiceSettings, get_service
 from core.log.values import States
 from core.questions.again import SearchedAgain, search_again
-from core.questions.neighbors import find_similar, load_known
+from core.questions.neighbors import find_similar, load_known, narrow_to_like
 from core.questions.similar import KnownQuestions, SimilarQuestion
 from core.questions.views import SavedViews, list_views
 from core.reviews.queues import ReviewQueue, list_queues
@@ -172,3 +172,9 @@ def load_case_proposals(
     """Return cases for some questions, which `names` tell apart, and what of a set they repeat."""
     del names, set_version  # parts of the key only
     return propose_cases(get_store(), get_embedder(), _questions, set_name, threshold=threshold)
+
+
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for similar questions …")
+def load_like(wanted: QuestionFilter, name: str) -> tuple[str, QuestionFilter]:
+    """Return the text of a question, and the filter of those that are most like it. Raises NotFound."""
+    return narrow_to_like(get_store(), get_embedder(), load_known_questions(wanted.scope), wanted, name)

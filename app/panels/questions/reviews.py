@@ -201,7 +201,13 @@ def _go_back(queue: ReviewQueue) -> None:
 
 def _label(queue: ReviewQueue, at: str, choice: LabelChoice | None) -> None:
     """Save the label, unless the key was pressed again before the next question was shown."""
-    if _find_due(report_queue(get_store(), queue), get_visitor().name) != at:
+    progress, me = report_queue(get_store(), queue), get_visitor().name
+    if _find_due(progress, me) != at:
+        return
+    if choice is None and any(
+        (each.retrieval_id, each.reviewer) == (at, me) and each.value is not None for each in progress.labels
+    ):  # skipping what one went back to leaves its label
+        st.session_state.pop("review_back", None)
         return
     note = st.session_state.get(f"review-note-{at}", "").strip()
     value = None if choice is None else choice.value

@@ -10,6 +10,7 @@ from app.downloads import offer_file
 from app.panels.questions.filters import put
 from app.panels.questions.resources import load_service
 from app.resources import get_store
+from app.tables import KeptSelection
 from app.text import show_unseen
 from core.audit.permissions import Roles, may_read_questions
 from core.coverage.assignments import TopicAssignments
@@ -24,7 +25,7 @@ _HEIGHT = 560
 
 
 def render_table(
-    page: QuestionPage, *, key: str, narrow: bool, topics: TopicAssignments | None = None
+    page: QuestionPage, kept: KeptSelection, *, narrow: bool, topics: TopicAssignments | None = None
 ) -> list[LoggedQuestion]:
     """Draw the questions; return those that the visitor selected. `narrow` leaves room for a panel beside it."""
     rows = [_as_row(question, topics) for question in page.questions]
@@ -32,7 +33,7 @@ def render_table(
     if narrow:
         shown = shown[:4]
     event = st.dataframe(
-        rows, hide_index=True, key=f"questions-table-{key}", on_select="rerun", selection_mode="multi-row",
+        rows, hide_index=True, on_select="rerun", selection_mode="multi-row", **kept.options,
         height=min(_HEIGHT, 36 + 35 * max(1, len(rows))), placeholder="",
         column_order=[*shown, *(name for name in (rows[0] if rows else {}) if name not in shown)],
         column_config={

@@ -166,13 +166,13 @@ def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
         if shown.weights is not None:
             label = "Enrolled in the split, % of users"
         share = middle.number_input(
-            label, 0.0, 100.0, float(shown.rollout_pct), 1.0, format="%.3f", key=f"share-{seen}",
+            label, 0.0, 100.0, float(shown.rollout_pct), 1.0, format="%g", key=f"share-{seen}",
             help="In steps down to 0.001. Growing takes nobody out, shrinking lets nobody in.",
         )  # fmt: skip
         edit = replace(edit, rollout_pct=round(share, 6))
     if shown.bucket_by is not None:
         sticky = right.text_input(
-            "Sticky by", shown.bucket_by, key=f"bucket-{seen}", max_chars=200,
+            "Same answer for the same", shown.bucket_by, key=f"bucket-{seen}", max_chars=200,
             help="The attribute whose value keeps its answer: targetingKey is the user. Another one moves users.",
         )  # fmt: skip
         edit = replace(edit, bucket_by=sticky.strip())
@@ -189,7 +189,7 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
     columns = st.columns(min(len(shown.weights) + 1, 5))
     weights = [
         (name, columns[at % len(columns)].number_input(
-            f"{plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%.3f", key=f"weight-{seen}-{name}"
+            f"{plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%g", key=f"weight-{seen}-{name}"
         ))
         for at, (name, share) in enumerate(shown.weights)
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
     )
     if added and added.strip() not in dict(weights):
         share = columns[-1].number_input(
-            f"{plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%.3f", key=f"weight-{seen}-+{added}"
+            f"{plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%g", key=f"weight-{seen}-+{added}"
         )
         weights.append((added.strip(), share))
     shares = tuple((name, round(share, 3)) for name, share in shown.weights)

@@ -114,3 +114,20 @@ def test_an_issue_escapes_what_users_typed_and_holds_its_marker() -> None:
     assert "&lt;b&gt;load" in body
     assert "@it" not in body
     assert body.endswith("<!-- quarterdeck-topic: t1 -->")
+
+
+@pytest.mark.parametrize(
+    ("asked", "live"),
+    [
+        ("[reset it](https://evil.example)", "](http"), ("![x](https://evil.example/a.png)", "![x]"),
+        ("see https://evil.example", "https://evil"), ("see WWW.evil.example", "WWW.evil"), ("as in #12", "#12"),
+        ("as in GH-12", "GH-12"), ("a & b &lt;i&gt;", "&lt;i&gt;"), ("$$x$$", "$$x"), ("__b__ ~~c~~", "__b"),
+    ],
+)  # fmt: skip
+def test_what_users_typed_is_no_markup_of_an_issue(asked: str, live: str) -> None:
+    each: ShelvedTopic[Known] = ShelvedTopic(
+        "t1", "vpp", Shelf.OPEN, replace(TOPIC, sample_queries=(asked,)), Known("t1")
+    )
+    _, body = write_issue(each, where="chat in production", cure="", days=1)
+    assert live not in body
+    assert "in the last 1 day," in body

@@ -53,6 +53,13 @@ def log_means(tracking: Tracking, version: str, faithfulness: float, **params: s
     )  # fmt: skip
 
 
+def leave_running(tracking: Tracking, run_id: str) -> None:
+    """Let a run look as if its program still evaluated, or had never ended it."""
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking.tracking_uri).update_run(run_id, "RUNNING")
+
+
 def by_version(found: PromptComparison) -> dict[str, Any]:
     return {each.evaluation.version: each for each in found.contenders}
 
@@ -75,6 +82,40 @@ def test_means_alone_name_no_winner(store: Tracking) -> None:  # noqa: F811
     assert found.decision is not None
     assert found.decision.cases == 40
     assert store.read_prompt_text(found.contenders[0].run) == "Answer."
+
+
+def test_a_mean_that_is_no_number_and_a_run_that_has_not_ended_are_named(store: Tracking) -> None:  # noqa: F811
+    for version, mean in (("1", 0.78), ("2", 0.93), ("3", math.inf), ("4", 0.99)):
+        run_id = log_means(store, version, mean)
+    leave_running(store, run_id)
+    found = report(store)
+    assert (found.verdict, sorted(by_version(found))) == (Verdict.MEANS_ONLY, ["1", "2"])
+    assert "have not ended: qa-v4." in found.reason
+    assert "no number from 0 to 100: qa-v3." in found.reason
+
+
+def test_runs_that_nobody_ends_are_compared(store: Tracking) -> None:  # noqa: F811
+    for version, mean in (("1", 0.78), ("2", 0.93)):
+        leave_running(store, log_means(store, version, mean))
+    assert sorted(by_version(report(store))) == ["1", "2"]
+
+
+@pytest.mark.parametrize(("means", "expected"), [((78.0, 93.0), (0.78, 0.93)), ((7.8, 9.3), (0.78, 0.93))])
+def test_means_in_percent_or_of_ten_become_shares(
+    means: tuple[float, float], expected: tuple[float, float], store: Tracking,  # noqa: F811
+) -> None:  # fmt: skip
+    for version, mean in zip("12", means, strict=True):
+        log_means(store, version, mean)
+    found = by_version(report(store))
+    assert (found["1"].faithfulness, found["2"].faithfulness) == pytest.approx(expected)
+
+
+def test_without_a_rule_runs_of_free_models_are_judged_by_faithfulness(store: Tracking) -> None:  # noqa: F811
+    for version, score in (("1", 0.5), ("2", 0.9)):
+        log(store, version, cases(*[score] * 8), cost_usd_mean=0.0)
+    found = report(store, rule=None)
+    assert (found.verdict, found.winner and found.winner.label) == (Verdict.WINNER, "qa-v2")
+    assert "faithfulness alone decides" in found.reason
 
 
 @pytest.mark.deep

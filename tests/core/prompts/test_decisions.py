@@ -48,6 +48,8 @@ def test_the_difference_in_a_sentence_is_that_of_its_two_means(scores):
     said = re.search(r"v\d (\d\.\d+) at \S+ against v\d (\d\.\d+) at \S+ difference ([+-]\d\.\d+) ", decision.reason)
     assert said, decision.reason
     assert float(said[1]) - float(said[2]) == pytest.approx(float(said[3]), abs=1e-9)
+    low, high = map(float, re.findall(r"interval (-?\d\.\d+) to (-?\d\.\d+)", decision.reason)[0])
+    assert low <= float(said[3]) <= high
     better, worse, equal = map(int, re.findall(r"(?:better in|worse in|equal in) (\d+)", decision.reason))
     assert better + worse + equal == len(scores)
 

@@ -79,6 +79,15 @@ def test_labels_of_two_reviewers_become_one_score_with_their_mean(store: Store) 
     assert told.after == {"question": "q-1", "faithfulness": 0.5}
 
 
+def test_skipping_does_not_take_a_label_back(store: Store) -> None:
+    queue = begin(store)
+    label_question(store, queue, "q-1", 1.0, ADA)
+    with pytest.raises(InvalidInput, match="skipping does not take it back"):
+        label_question(store, queue, "q-1", None, ADA)
+    (label,) = report_queue(store, queue).labels
+    assert (label.retrieval_id, label.value) == ("q-1", 1.0)
+
+
 def test_a_skipped_question_is_done_and_gets_no_score(store: Store) -> None:
     write(store)
     queue = begin(store)

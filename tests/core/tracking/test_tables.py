@@ -49,6 +49,15 @@ def test_inputs_that_are_objects_are_asked_by_their_question_and_repeated_ones_s
     assert parse(table(({"question": "How?"}, "So.", 0.5))).cases[0].question == "How?"
 
 
+def test_columns_that_are_spelled_otherwise_are_found_and_exact_ones_come_first() -> None:
+    columns = ("question", "answer", "ragas_faithfulness", "Cost per query (USD)")
+    (found,) = parse(table(("How?", "So.", 0.5, 0.25), columns=columns)).cases
+    assert (found.faithfulness, found.cost_usd) == (0.5, 0.25)
+    columns = ("question", "ragas_faithfulness", "faithfulness", "deepeval_faithfulness")
+    (found,) = parse(table(("How?", 0.5, 0.75, 1.0), columns=columns)).cases
+    assert found.faithfulness == 0.75
+
+
 def test_costs_refusals_and_missing_scores_of_a_table_are_read() -> None:
     columns = ("question", "answer", "faithfulness", "cost_usd", "refusal_correct")
     found = parse(table(("How?", "So.", "yes", 0.25, True), ("Why?", "No.", None, 0.5, False), columns=columns))
