@@ -23,6 +23,7 @@ from app.panels.questions.resources import (
     load_new_topic,
     load_page,
     load_states,
+    load_low,
     load_threshold,
     load_topic,
 )
@@ -34,6 +35,7 @@ from app.resources import list_environments, list_new, list_services, load_calen
 from app.text import plain
 from app.visitor import may_read_questions
 from core.coverage.assignments import TopicAssignments
+from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
 from core.log.values import States
@@ -54,13 +56,13 @@ class Chosen:
     is_new: bool = False
 
 
-def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
+def choose(frame: ui.Frame, low: LowScores, *, is_reader: bool) -> Chosen:
     """Read the filters in the address. Raises InvalidInput and NotFound for those that mean nothing."""
     pairs = read_pairs(is_reader=is_reader)
     calendar, today = load_calendar(frame.scope), frame.today
     first = today - timedelta(days=frame.days - 1)
     whole = ShownSpan(calendar.start_of(first), calendar.end_of(today), calendar)
-    wanted = make_filter(pairs, frame.scope, whole, threshold=threshold)
+    wanted = make_filter(pairs, frame.scope, whole, low=low)
     given = dict(pairs)
     last, said, label = today, f"of the last {frame.days} days", ""
     if "day" in given:
@@ -71,7 +73,7 @@ def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
         said = f"since {ui.format_day(first)}"
     if "topic" in given:
         label, of_topic = load_topic(frame.scope, today, frame.days, given["topic"])
-        wanted = replace(wanted, texts=of_topic.texts, below=of_topic.below)
+        wanted = replace(wanted, texts=of_topic.texts, below=of_topic.below, bounds=of_topic.bounds)
     if "new" in given:
         label, of_topic = load_new_topic(frame.scope, today, given["new"])
         wanted = replace(wanted, texts=of_topic.texts, start_ms=of_topic.start_ms, end_ms=of_topic.end_ms)
@@ -120,7 +122,7 @@ def read_after() -> Cursor | None:
         return None
 
 
-def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: TopicAssignments | None) -> None:
+def render_list(chosen: Chosen, low: LowScores, frame: ui.Frame, topics: TopicAssignments | None) -> None:
     """The table, its paging and files, and beside it the chosen question."""
     after = read_after()
     page = load_page(chosen.wanted, after)
@@ -137,7 +139,7 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: Topic
         selected = render_table(page, key=key, narrow=is_split, topics=topics)
         if len(selected) > 1:
             render_judging(selected, frame.environment, key="several")
-            render_add_to_cases(selected, threshold, frame.environment, key="several")
+            render_add_to_cases(selected, low.below, frame.environment, key="several")
         if selected:
             render_sending(selected, frame.environment)
         render_paging(page, is_first=after is None)
@@ -145,7 +147,7 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: Topic
     shown = selected[0] if len(selected) == 1 else named
     if right is not None and shown is not None:
         with right:
-            render_question(shown, threshold, frame.environment, topics)
+            render_question(shown, low, frame.environment, topics)
 
 
 def render(frame: ui.Frame) -> None:
@@ -174,12 +176,12 @@ def render_questions(frame: ui.Frame) -> None:
             "quarterdeck demo",
         )
         return
-    is_reader, threshold = may_read_questions(frame.environment), load_threshold(frame.scope, frame.today)
+    is_reader, low = may_read_questions(frame.environment), load_low(frame.scope, frame.today)
     chosen, pairs = None, read_pairs(is_reader=is_reader)
     with ui.showing_errors("These filters mean nothing"):
-        chosen = choose(frame, threshold, is_reader=is_reader)
+        chosen = choose(frame, low, is_reader=is_reader)
         states = load_states(frame.scope, chosen.first, chosen.last)
-        render_sentence(chosen, states, threshold, is_reader=is_reader)
+        render_sentence(chosen, states, low.below, is_reader=is_reader)
         ui.render_said()
     grouped = get_topics().get((frame.scope, frame.today, min(frame.days, TOPIC_DAYS))) if is_reader else None
     topics = grouped.value if grouped else None
@@ -191,7 +193,7 @@ def render_questions(frame: ui.Frame) -> None:
     if not is_reader:
         render_counts(states)
     elif chosen is not None:
-        render_list(chosen, threshold, frame, topics)
+        render_list(chosen, low, frame, topics)
         if grouped and grouped.is_running and topics is None:
             wait_for_topics((frame.scope, frame.today, min(frame.days, TOPIC_DAYS)))
 

@@ -403,7 +403,7 @@ def index_predict(
     scope = find_scope(config, store, service)
     embedder = make_embedder(config, store)
     if measure:
-        check = measure_prediction(store, embedder, get_prediction(store, source, scope))
+        check = measure_prediction(store, embedder, get_prediction(store, source, scope), scope)
         show(as_json, check, _describe_check(check))
         return
     coverage = report_coverage(
