@@ -85,7 +85,8 @@ def index_build(
 
     Example: quarterdeck index build v2
     """
-    config = replace(config, embedding_model=model or config.embedding_model)
+    if model:  # servers that run elsewhere load it by the same name
+        config = replace(config, embedding_model=str(Path(model).resolve()) if Path(model).is_dir() else model)
     if out is not None:
         from core.indexes.ingest import build_index
 
