@@ -139,9 +139,7 @@ class World:
         """Build and register an index."""
         location, act = str(self._folder / "indexes"), self.act("built", on)
         name = "docs-v2" if source.version == "v2" else source.version
-        return build_version(
-            self.store, self.embedder_of(model), source, act, location=location, name=name
-        ).index
+        return build_version(self.store, self.embedder_of(model), source, act, location=location, name=name).index
 
     def swap(self, index: Index, former: Index | None, *, on: int, is_rollback: bool = False) -> None:
         """Let an index go live on a day."""
@@ -270,7 +268,9 @@ def main() -> None:
         print("\n".join(stage.describe()))
     if found.check.total:
         told = found.check.total
-        print(f"\nv2         predicted {told.predicted_score:.3f}, measured {told.measured_score:.3f} in the other model")
+        print(
+            f"\nv2         predicted {told.predicted_score:.3f}, measured {told.measured_score:.3f} in the other model"
+        )
 
 
 if __name__ == "__main__":

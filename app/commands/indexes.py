@@ -347,13 +347,14 @@ def index_map(
 
     store = open_store(config)
     scope, cache = find_scope(config, store, service), VectorCache(store)
+    act = Act(config.operator, reason, scope.environment)  # before minutes of embedding
     live, candidate, today = get_live(store, alias), get_index(store, name), settle_days(store, scope)
     threshold = find_threshold(store, scope=scope, today=today, low_score=config.low_score)
     plan = ReplayPlan(scope, last_days(window_days, until=today), threshold, sample=sample)
     found = learn_map_between(
         store, lambda model: Embedder(model, cache=cache), live, candidate, plan, on_progress=show_progress
     )
-    save_model_map(store, found, Act(config.operator, reason, scope.environment), service=scope.service)
+    save_model_map(store, found, act, service=scope.service)
     lines = [
         f"{found.former} -> {found.model}, by {found.pairs:,} questions asked under both",
         f"the map misses the mean by {found.error:.3f}",

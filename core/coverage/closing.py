@@ -90,9 +90,7 @@ class _Bench:
     def _list(self, window: Window, gap: BacklogTopic, *, below: float | None = None) -> tuple[AskedQuery, ...]:
         key = (window, below, gap.scope)
         if key not in self.read:
-            self.read[key] = list_questions(
-                self.store, window, below=below, scope=gap.scope, scale=self.low.scale
-            )
+            self.read[key] = list_questions(self.store, window, below=below, scope=gap.scope, scale=self.low.scale)
         return self.read[key]
 
     def _near(

@@ -81,7 +81,10 @@ def count_findings(store: Store, coverage: Coverage) -> dict[str, Counter[Covera
     """
     window = coverage.window
     wanted = QuestionFilter(
-        scope=coverage.scope, below=coverage.threshold, bounds=coverage.low.bounds, start_ms=window.start_ms,
+        scope=coverage.scope,
+        below=coverage.threshold,
+        bounds=coverage.low.bounds,
+        start_ms=window.start_ms,
         end_ms=window.end_ms,
     )
     topic_of = {
@@ -135,9 +138,7 @@ class _Bench:
             yield [*views, QuestionView(after, vectors[after])] if after in vectors else views
 
 
-def _judge(
-    bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], bound: LowScores
-) -> list[QuestionJudgment]:
+def _judge(bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], bound: LowScores) -> list[QuestionJudgment]:
     live, *others = bench.usable
     by_name = {index.name: index for index in bench.usable}
     searched = [by_name.get(_find_searched(swaps, each.row.ts), live) for each in rows]

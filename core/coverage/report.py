@@ -101,9 +101,7 @@ def report_coverage(
     drift = drift or report_drift(store, scope=scope, today=today)
     histogram = add_histograms(_list_reference(drift.report, drift.days))
     threshold = low_score if low_score is not None else _low_threshold(histogram)
-    low = list_questions(
-        store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope, scale=drift.scale
-    )
+    low = list_questions(store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope, scale=drift.scale)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
     cached = set(texts) if embed_new else set(embedder.get_known(texts))

@@ -63,9 +63,7 @@ def make_scale(maps: Iterable[ModelMap], model: str) -> PresentScale:
     return PresentScale(model, tuple(found for other in others if (found := find_map(known, other, model))))
 
 
-def find_scale(
-    models: Mapping[str, Sequence[DailyScores]], maps: Sequence[ModelMap], *, today: date
-) -> PresentScale:
+def find_scale(models: Mapping[str, Sequence[DailyScores]], maps: Sequence[ModelMap], *, today: date) -> PresentScale:
     """Return the scale of the model that answers most at the end of `today`, as the drift verdict takes it."""
     found = find_model_days(models, today=today, maps=maps)
     if found:

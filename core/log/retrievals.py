@@ -154,9 +154,7 @@ def list_questions(
     """
     start_ms, end_ms = find_bounds(log, scope, window)
     bounds = scale.list_bounds(below) if scale else {}
-    rows = open_reader(log).list_asked(
-        scope, start_ms, end_ms, below, max(_MOST_SPELLINGS, 2 * limit), bounds or None
-    )
+    rows = open_reader(log).list_asked(scope, start_ms, end_ms, below, max(_MOST_SPELLINGS, 2 * limit), bounds or None)
     if scale and bounds:
         rows = [_carry(row, scale) for row in rows]
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))

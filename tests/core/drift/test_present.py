@@ -72,7 +72,9 @@ def test_bounds_and_scores_of_other_models_are_carried_both_ways() -> None:
 def test_a_day_on_which_both_models_answered_is_carried_in_part() -> None:
     old, new = [0.4, 0.5, 0.6], [0.7]
     whole = make_day(CHANGED, [*old, *new], empty=2, failed=1, capped=0.56)
-    (found,) = carry_days([whole], {OLD: [make_day(CHANGED, old)], NEW: [make_day(CHANGED, new)]}, make_scale([MAP], NEW))
+    (found,) = carry_days(
+        [whole], {OLD: [make_day(CHANGED, old)], NEW: [make_day(CHANGED, new)]}, make_scale([MAP], NEW)
+    )
     assert found.total / found.count == pytest.approx(np.mean([0.6, 0.65, 0.7, 0.7]), abs=0.005)
     assert found.capped == pytest.approx(0.56 + 0.75 * 0.15, abs=0.005)
     assert (found.count, found.empty, found.failed, sum(found.histogram)) == (4, 2, 1, 4)
@@ -109,7 +111,9 @@ def test_alerts_and_the_digest_see_no_jump(store: Store) -> None:
     fill(store, until=3)
     save_model_map(store, MAP, Act("ada", "moves"))
     values = ScopeValues(store, DEFAULT_SCOPE, AlertSources(), now=NOON + timedelta(days=3), days=14)
-    means, shares = ([day.value for day in values.list_days(find_metric(name))][:-1] for name in ("mean_score", "low_share"))
+    means, shares = (
+        [day.value for day in values.list_days(find_metric(name))][:-1] for name in ("mean_score", "low_share")
+    )
     assert means == pytest.approx([0.64] * 13, abs=0.01)
     assert shares == pytest.approx([0.1] * 13, abs=0.05)
     period = DigestPeriod(CHANGED - timedelta(days=4), CHANGED + timedelta(days=2))
