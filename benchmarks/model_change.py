@@ -76,10 +76,11 @@ class Stage:
     def describe(self) -> Iterator[str]:
         """Yield the lines of a stage."""
         report, coverage = self.drift.report, self.coverage
+        planned = sum(each.state is TopicState.PLANNED for each in self.backlog)
         yield f"drift      {report.status}: {report.reason}"
         yield from (f"           {note}" for note in report.notes)
-        yield f"coverage   {coverage.low_share:.1%} low, under {coverage.threshold:.3f}; {len(coverage.topics.topics)} topics"
-        yield f"backlog    {len(self.backlog)} topics, {sum(each.state is TopicState.PLANNED for each in self.backlog)} planned"
+        yield f"coverage   {coverage.low_share:.1%} low, under {coverage.threshold:.3f}"
+        yield f"backlog    {len(self.backlog)} topics, {planned} planned"
         yield from (f"ledger     {each.summary}: {describe_entry(each)}" for each in self.ledger)
         if self.rehearsal:
             yield f"way back   {describe_rehearsal(self.rehearsal)}"

@@ -20,10 +20,10 @@ from app.panels.questions.resources import (
     get_topics,
     load_count,
     load_indexed_share,
+    load_low,
     load_new_topic,
     load_page,
     load_states,
-    load_low,
     load_threshold,
     load_topic,
 )

@@ -30,14 +30,14 @@ def standing_in() -> Iterator[StandIn]:
     told = StandIn()
 
     class Handler(QuietHandler):
-        def do_GET(self) -> None:
+        def get(self) -> None:
             if self._is_let_in():
                 wanted = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
                 size, page = int(wanted["per_page"]), int(wanted["page"])
                 assert (wanted["state"], wanted["labels"]) == ("all", "quarterdeck")
                 self._answer(200, told.issues[::-1][(page - 1) * size : page * size])
 
-        def do_POST(self) -> None:
+        def post(self) -> None:
             sent = self.read_json()
             if not self._is_let_in():
                 return

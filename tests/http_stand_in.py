@@ -9,7 +9,21 @@ from typing import Any
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Reads JSON, sends bytes, and keeps quiet."""
+    """Reads JSON, sends bytes, and keeps quiet; a server says what `get` and `post` do."""
+
+    def do_GET(self) -> None:
+        self.get()
+
+    def do_POST(self) -> None:
+        self.post()
+
+    def get(self) -> None:
+        """Answer a GET."""
+        self.send(404, b"")
+
+    def post(self) -> None:
+        """Answer a POST."""
+        self.send(404, b"")
 
     def read_json(self) -> Any:
         """Return the request's body."""

@@ -71,7 +71,7 @@ def serve_models() -> Iterator[ModelServer]:
 class _Handler(QuietHandler):
     models: ModelServer
 
-    def do_POST(self) -> None:
+    def post(self) -> None:
         reply = self.models.take(self.read_json())
         if reply.fault is Fault.HANG:
             time.sleep(1.0)

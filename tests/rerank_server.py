@@ -34,7 +34,7 @@ def serve_reranker(*, statuses: Sequence[int] = (), answer: bytes | None = None)
 class _Handler(QuietHandler):
     reranker: RerankServer
 
-    def do_POST(self) -> None:
+    def post(self) -> None:
         body = self.read_json()
         with self.reranker.lock:
             self.reranker.bodies.append(body)

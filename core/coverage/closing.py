@@ -46,10 +46,11 @@ def measure_closings(
 
     Before: the low-scoring questions of up to 30 days before the swap around the gap's center. After: all questions
     since, of any score, within the radius that holds nine in ten of those. The gap is closed when the mean score after
-    is no longer `low`; until `MIN_QUERIES` were asked, nothing is said of it. Scores of a former embedding model are carried
-    to the present scale. The day of the swap counts for neither. The questions from before, the 200 most asked, are also searched again in
-    the index, which tells at once what it does to them. A swap back to an index that was live before the gap was seen
-    is a rollback, and no cure. Uses cached vectors only, so no page waits. Raises SourceUnavailable.
+    is no longer `low`; until `MIN_QUERIES` were asked, nothing is said of it. Scores of a former embedding model are
+    carried to the present scale. The day of the swap counts for neither. The questions from before, the 200 most asked,
+    are also searched again in the index, which tells at once what it does to them. A swap back to an index that was
+    live before the gap was seen is a rollback, and no cure. Uses cached vectors only, so no page waits. Raises
+    SourceUnavailable.
     """
     swaps = list_swaps(store, alias)
     bench = _Bench(store, embedder, low, today)

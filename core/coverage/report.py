@@ -26,7 +26,7 @@ from core.coverage.topics import (
     low_score_threshold,
     recognize,
 )
-from core.drift.present import LowScores, PresentScale
+from core.drift.present import RAW, LowScores, PresentScale
 from core.drift.report import WINDOW_DAYS, DriftOverview, find_present_scale, report_drift
 from core.drift.verdict import DriftReport
 from core.embedding.embed import Embedder
@@ -63,7 +63,7 @@ class Coverage:
     scored_count: int
     empty_count: int
     scope: Scope = DEFAULT_SCOPE
-    scale: PresentScale = PresentScale()
+    scale: PresentScale = RAW
 
     @property
     def low(self) -> LowScores:

@@ -34,12 +34,15 @@ class PresentScale:
         return next((each.error for each in self.maps if each.former == model), 0.0)
 
 
+RAW = PresentScale()
+
+
 @dataclass(frozen=True, slots=True)
 class LowScores:
     """Below which a question scores low: `below` on the `scale` of the embedding model that answers now."""
 
     below: float
-    scale: PresentScale = PresentScale()
+    scale: PresentScale = RAW
 
     @property
     def bounds(self) -> tuple[tuple[str, float], ...]:
@@ -70,7 +73,7 @@ def find_scale(models: Mapping[str, Sequence[DailyScores]], maps: Sequence[Model
         return make_scale(maps, found.model)
     asked = {name: sum(day.count for day in days if day.day <= today) for name, days in models.items()}
     named = [name for name, count in asked.items() if count and name not in ("", OTHER)]
-    return make_scale(maps, max(named, key=lambda name: (asked[name], name))) if named else PresentScale()
+    return make_scale(maps, max(named, key=lambda name: (asked[name], name))) if named else RAW
 
 
 def carry_days(

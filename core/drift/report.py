@@ -10,7 +10,7 @@ from core.drift.audited import AcceptedLevel
 from core.drift.episodes import DatedEpisode, list_episodes
 from core.drift.models import ModelDays, bridge_values, find_model_days
 from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
-from core.drift.present import PresentScale, carry_days, find_scale
+from core.drift.present import RAW, PresentScale, carry_days, find_scale
 from core.drift.quarantine import set_aside
 from core.drift.scales import ModelMap
 from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
@@ -40,7 +40,7 @@ class DriftOverview:
     states: States
     recorded: int
     scope: Scope = DEFAULT_SCOPE
-    scale: PresentScale = PresentScale()
+    scale: PresentScale = RAW
     models: ModelDays | None = None
 
 
@@ -79,7 +79,7 @@ def report_drift(
     }
     maps = list_model_maps(store, scope)
     models = find_model_days(segments["model"], today=over, maps=maps)
-    scale = find_scale(segments["model"], maps, today=over) if maps else PresentScale()
+    scale = find_scale(segments["model"], maps, today=over) if maps else RAW
     days = carry_days([day for day in aside.kept if day.count], recorded["model"], scale)
     if models and models.bridge:
         since_today = [day for day in days if day.day > over]
@@ -209,7 +209,7 @@ def find_present_scale(store: Store, scope: Scope, *, today: date) -> PresentSca
     """Return the scale of the embedding model that answered most yesterday. Raises SourceUnavailable."""
     maps = list_model_maps(store, scope)
     if not maps:
-        return PresentScale()
+        return RAW
     return find_scale(list_segment_scores(store, "model", scope=scope), maps, today=today - timedelta(days=1))
 
 

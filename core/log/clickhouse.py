@@ -103,9 +103,9 @@ class ClickHouseLogReader:
         weeks = ", ".join(f"countIf({ago} = {week})" for week in reversed(range(TREND_WEEKS)))
         found = self._log.query(
             "SELECT query, countIf(ts_ms >= {start:Int64}) AS asked, sumIf(ifNull(score, 0), ts_ms >= {start:Int64}), "
-            f"{weeks}, {model} AS by_model FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
-            f"AND query != '' AND {low} GROUP BY query, by_model ORDER BY asked DESC, count() DESC, query "
-            "LIMIT {most:Int64}",
+            f"{weeks}, {model} AS by_model FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{since:Int64}} "
+            f"AND ts_ms < {{end:Int64}} AND query != '' AND {low} GROUP BY query, by_model "
+            "ORDER BY asked DESC, count() DESC, query LIMIT {most:Int64}",
             start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), most=limit, **_names(scope),
             **values,
         )  # fmt: skip

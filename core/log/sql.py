@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, select
 
 from core.log.calendars import Calendar
 from core.log.document_rows import sum_documents

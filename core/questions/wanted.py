@@ -49,7 +49,8 @@ class ShownSpan:
 def make_filter(pairs: Pairs, scope: Scope, span: ShownSpan, *, low: LowScores) -> QuestionFilter:
     """Return the questions that pairs of a name of FILTERS and a value mean; topics are narrowed to elsewhere.
 
-    A day, or a time since when, replaces that part of the span; an id is looked for at any time. Raises InvalidInput, naming the filter.
+    A day, or a time since when, replaces that part of the span; an id is looked for at any time. Raises
+    InvalidInput, naming the filter.
     """
     start_ms, end_ms = _read_span(pairs, span)
     score_name, score_below = _read_score(_last(pairs, "score"))

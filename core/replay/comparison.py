@@ -210,7 +210,8 @@ def compare_hits(
     """Return how the candidate does against what is live on the drawn questions.
 
     `labels` name topics by id. `segments` give, for a dimension and its value, the weight of each question there, by
-    its place in `drawn`. `bridge` leads from the candidate's embedding model to the live one. Raises InvalidInput without questions, and where hits do not fit.
+    its place in `drawn`. `bridge` leads from the candidate's embedding model to the live one. Raises
+    InvalidInput without questions, and where hits do not fit.
     """
     if not drawn:
         raise InvalidInput("questions", f"there are none with a score from {about.first} to {about.last}")

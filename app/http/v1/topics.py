@@ -21,7 +21,7 @@ from app.http.v1.models import (
     Untrusted,
     cut_page,
 )
-from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, load_low, today_of
+from app.http.v1.reads import GAP_DAYS, get_embedder, load_low, load_named_coverage, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import find_topic
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic, list_backlog

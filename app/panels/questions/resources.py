@@ -11,6 +11,7 @@ from core.coverage.asked import find_topic, narrow_to_topic
 from core.coverage.assignments import TopicAssignments, assign_topics
 from core.coverage.newcomers import narrow_to_new
 from core.coverage.report import find_low, report_coverage
+from core.drift.present import LowScores
 from core.jobs.looking import Lookup
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, QuestionPage
 from core.log.metrics import Daily, Segments, list_metric_days, list_metric_segments

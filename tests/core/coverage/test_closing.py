@@ -8,8 +8,8 @@ from core.audit.acts import Act
 from core.coverage.backlog import list_backlog, record_sightings
 from core.coverage.closing import measure_closing
 from core.coverage.topics import find_topics
-from core.embedding.chunks import Chunk
 from core.drift.present import LowScores
+from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.indexes.backends import open_indexes
