@@ -24,7 +24,6 @@ from app.panels.questions.resources import (
     load_new_topic,
     load_page,
     load_states,
-    load_threshold,
     load_topic,
 )
 from app.panels.questions.reviews import render_reviews
@@ -156,7 +155,7 @@ def render(frame: ui.Frame) -> None:
         "All questions": ("The questions could not be read", lambda: render_questions(frame)),
         "Review": (
             "The review queues could not be read",
-            lambda: render_reviews(frame, load_threshold(frame.scope, frame.today)),
+            lambda: render_reviews(frame, load_low(frame.scope, frame.today)),
         ),
         "Quality": ("The numbers could not be added up", lambda: render_quality(frame)),
     }
