@@ -330,8 +330,8 @@ def index_map(
 ) -> None:  # fmt: skip
     """Learn how scores of the live index's embedding model compare with those of index NAME's, and keep it.
 
-    Recent questions are searched in both. With the map, drift and the low threshold go on across a swap, and across its
-    rollback. The names of the models have to be those that the service logs as `model`.
+    Recent questions are searched in both. With the map, everything that reads scores goes on across a swap, and across
+    its rollback. The names of the models have to be those that the service logs as `model`.
 
     Example: quarterdeck index map docs-static --reason "moves to the static model"
     """
@@ -341,7 +341,7 @@ def index_map(
     from core.embedding.vectors import VectorCache
     from core.indexes.builds import get_live
     from core.indexes.registry import get_index
-    from core.log.retrievals import last_days
+    from core.log.retrievals import last_days, list_segment_scores
     from core.replay.mapping import learn_map_between
     from core.replay.replaying import ReplayPlan
 
@@ -360,7 +360,14 @@ def index_map(
         f"the map misses the mean by {found.error:.3f}",
         f"a question scores low below {threshold:.3f} now, {found.apply(threshold):.3f} after the change",
     ]
-    show(as_json, {**to_json(found), "threshold": threshold, "mapped_threshold": found.apply(threshold)}, lines)
+    logged = [name for name in list_segment_scores(store, "model", window=plan.window, scope=scope) if name]
+    if found.former not in logged:
+        lines.append(
+            f"note: {scope.service} logs {', '.join(logged) or 'nothing'} as `model`, not {found.former}: the map is "
+            "used once it does"
+        )
+    told = {**to_json(found), "threshold": threshold, "mapped_threshold": found.apply(threshold), "logged": logged}
+    show(as_json, told, lines)
 
 
 @index.command("predict")
