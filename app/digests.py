@@ -184,7 +184,7 @@ class _Opened:
         shelved = shelve_topics(
             backlog,
             coverage.topics.ranked(),
-            closings=measure_closings(store, self._embedder, backlog, threshold=coverage.threshold, today=today),
+            closings=measure_closings(store, self._embedder, backlog, low=coverage.low, today=today),
             decided=list_decision_times(store, scope),
         )
         if not self._readable:

@@ -21,10 +21,10 @@ from app.panels.questions.resources import (
     load_indexed_share,
     load_known_questions,
     load_like,
+    load_low,
     load_new_topic,
     load_page,
     load_states,
-    load_threshold,
     load_topic,
 )
 from app.panels.questions.reviews import render_reviews
@@ -36,6 +36,7 @@ from app.tables import keep_selection
 from app.text import plain
 from app.visitor import may_read_questions
 from core.coverage.assignments import TopicAssignments
+from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
 from core.log.values import States
@@ -60,13 +61,13 @@ class Chosen:
     like: str = ""
 
 
-def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
+def choose(frame: ui.Frame, low: LowScores, *, is_reader: bool) -> Chosen:
     """Read the filters in the address. Raises InvalidInput and NotFound for those that mean nothing."""
     pairs = read_pairs(is_reader=is_reader)
     calendar, today = load_calendar(frame.scope), frame.today
     first = today - timedelta(days=frame.days - 1)
     whole = ShownSpan(calendar.start_of(first), calendar.end_of(today), calendar)
-    wanted = make_filter(pairs, frame.scope, whole, threshold=threshold)
+    wanted = make_filter(pairs, frame.scope, whole, low=low)
     given = dict(pairs)
     last, said, label = today, f"of the last {frame.days} days", ""
     if "day" in given:
@@ -77,7 +78,7 @@ def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
         said = f"since {ui.format_day(first)}"
     if "topic" in given:
         label, of_topic = load_topic(frame.scope, today, frame.days, given["topic"])
-        wanted = replace(wanted, texts=of_topic.texts, below=of_topic.below)
+        wanted = replace(wanted, texts=of_topic.texts, below=of_topic.below, bounds=of_topic.bounds)
     if "new" in given:
         label, of_topic = load_new_topic(frame.scope, today, given["new"])
         wanted = replace(wanted, texts=of_topic.texts, start_ms=of_topic.start_ms, end_ms=of_topic.end_ms)
@@ -136,7 +137,7 @@ def read_after() -> Cursor | None:
         return None
 
 
-def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: TopicAssignments | None) -> None:
+def render_list(chosen: Chosen, low: LowScores, frame: ui.Frame, topics: TopicAssignments | None) -> None:
     """The table, its paging and files, and beside it the chosen question."""
     after = read_after()
     page = load_page(chosen.wanted, after)
@@ -152,7 +153,7 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: Topic
         selected = render_table(page, kept, narrow=is_split, topics=topics)
         if len(selected) > 1:
             render_judging(selected, frame.environment, key="several")
-            render_add_to_cases(selected, threshold, frame.environment, key="several")
+            render_add_to_cases(selected, low.below, frame.environment, key="several")
         if selected:
             render_sending(selected, frame.environment)
         render_paging(page, is_first=after is None)
@@ -160,7 +161,7 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: Topic
     shown = selected[0] if len(selected) == 1 else named
     if right is not None and shown is not None:
         with right:
-            render_question(shown, threshold, frame.environment, topics)
+            render_question(shown, low, frame.environment, topics)
 
 
 def render(frame: ui.Frame) -> None:
@@ -169,7 +170,7 @@ def render(frame: ui.Frame) -> None:
         "All questions": ("The questions could not be read", lambda: render_questions(frame)),
         "Review": (
             "The review queues could not be read",
-            lambda: render_reviews(frame, load_threshold(frame.scope, frame.today)),
+            lambda: render_reviews(frame, load_low(frame.scope, frame.today)),
         ),
         "Quality": ("The numbers could not be added up", lambda: render_quality(frame)),
     }
@@ -189,12 +190,12 @@ def render_questions(frame: ui.Frame) -> None:
             "quarterdeck demo",
         )
         return
-    is_reader, threshold = may_read_questions(frame.environment), load_threshold(frame.scope, frame.today)
+    is_reader, low = may_read_questions(frame.environment), load_low(frame.scope, frame.today)
     chosen, pairs = None, read_pairs(is_reader=is_reader)
     with ui.showing_errors("These filters mean nothing"):
-        chosen = choose(frame, threshold, is_reader=is_reader)
+        chosen = choose(frame, low, is_reader=is_reader)
         states = load_states(frame.scope, chosen.first, chosen.last)
-        render_sentence(chosen, states, threshold, is_reader=is_reader)
+        render_sentence(chosen, states, low.below, is_reader=is_reader)
         ui.render_said()
     grouped = get_topics().get((frame.scope, frame.today, min(frame.days, TOPIC_DAYS))) if is_reader else None
     topics = grouped.value if grouped else None
@@ -206,7 +207,7 @@ def render_questions(frame: ui.Frame) -> None:
     if not is_reader:
         render_counts(states)
     elif chosen is not None:
-        render_list(chosen, threshold, frame, topics)
+        render_list(chosen, low, frame, topics)
         if grouped and grouped.is_running and topics is None:
             wait_for_topics((frame.scope, frame.today, min(frame.days, TOPIC_DAYS)))
 

@@ -1,13 +1,13 @@
 """A GitHub that listens on this machine: it keeps issues of one repository, and checks the token as GitHub does."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.http_stand_in import QuietHandler, serving
 
 TOKEN = "github_pat_11ABCDEFG0123456789"
 REPOSITORY = "octo-org/docs"
@@ -29,16 +29,16 @@ def standing_in() -> Iterator[StandIn]:
     """Run the stand-in on a free port."""
     told = StandIn()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def get(self) -> None:
             if self._is_let_in():
                 wanted = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
                 size, page = int(wanted["per_page"]), int(wanted["page"])
                 assert (wanted["state"], wanted["labels"]) == ("all", "quarterdeck")
                 self._answer(200, told.issues[::-1][(page - 1) * size : page * size])
 
-        def do_POST(self) -> None:
-            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        def post(self) -> None:
+            sent = self.read_json()
             if not self._is_let_in():
                 return
             if len(told.issues) >= told.refuse_after:
@@ -62,23 +62,7 @@ def standing_in() -> Iterator[StandIn]:
             return False
 
         def _answer(self, status: int, message: Any, **headers: str) -> None:
-            body = json.dumps(message).encode()
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(status, json.dumps(message).encode(), headers)
 
-        def log_message(self, *_arguments: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as told.address:
         yield told
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_stand_in import QuietHandler, serving
 
 
 class Fault(StrEnum):
@@ -63,25 +64,15 @@ class ModelServer:
 def serve_models() -> Iterator[ModelServer]:
     """Serve on a free port of this machine."""
     server = ModelServer()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"models": server}))
-    http.daemon_threads = True
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(_Handler, models=server) as server.url:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     models: ModelServer
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        reply = self.models.take(body)
+    def post(self) -> None:
+        reply = self.models.take(self.read_json())
         if reply.fault is Fault.HANG:
             time.sleep(1.0)
             return
@@ -99,16 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_error(self, reply: Reply) -> None:
         content = json.dumps({"type": "error", "error": {"type": "test", "message": reply.message}}).encode()
-        self.send_response(reply.status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_arguments: Any) -> None:
-        """Keep quiet."""
+        self.send(reply.status, content, {"Content-Type": "application/json", **reply.headers})
 
 
 def _chat_events(reply: Reply) -> Iterator[str]:

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_stand_in import QuietHandler, serving
 
 
 @dataclass
@@ -25,36 +26,21 @@ class RerankServer:
 def serve_reranker(*, statuses: Sequence[int] = (), answer: bytes | None = None) -> Iterator[RerankServer]:
     """Serve on a free port of this machine."""
     server = RerankServer(list(statuses), answer)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"server_": server}))
-    http.daemon_threads = True
-    server.url = f"http://127.0.0.1:{http.server_port}/rerank"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(_Handler, reranker=server) as address:
+        server.url = f"{address}/rerank"
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server_: RerankServer
+class _Handler(QuietHandler):
+    reranker: RerankServer
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server_.lock:
-            self.server_.bodies.append(body)
-            self.server_.keys.append(self.headers.get("Authorization"))
-            status = self.server_.statuses.pop(0) if self.server_.statuses else 200
-        content = self.server_.answer if self.server_.answer is not None else _rank(body)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_arguments: Any) -> None:
-        """Keep quiet."""
+    def post(self) -> None:
+        body = self.read_json()
+        with self.reranker.lock:
+            self.reranker.bodies.append(body)
+            self.reranker.keys.append(self.headers.get("Authorization"))
+            status = self.reranker.statuses.pop(0) if self.reranker.statuses else 200
+        self.send(status, self.reranker.answer if self.reranker.answer is not None else _rank(body))
 
 
 def _rank(body: Any) -> bytes:

@@ -85,7 +85,8 @@ def index_build(
 
     Example: quarterdeck index build v2
     """
-    config = replace(config, embedding_model=model or config.embedding_model)
+    if model:  # servers that run elsewhere load it by the same name
+        config = replace(config, embedding_model=str(Path(model).resolve()) if Path(model).is_dir() else model)
     if out is not None:
         from core.indexes.ingest import build_index
 
@@ -329,8 +330,8 @@ def index_map(
 ) -> None:  # fmt: skip
     """Learn how scores of the live index's embedding model compare with those of index NAME's, and keep it.
 
-    Recent questions are searched in both. With the map, drift and the low threshold go on across a swap, and across its
-    rollback. The names of the models have to be those that the service logs as `model`.
+    Recent questions are searched in both. With the map, everything that reads scores goes on across a swap, and across
+    its rollback. The names of the models have to be those that the service logs as `model`.
 
     Example: quarterdeck index map docs-static --reason "moves to the static model"
     """
@@ -340,25 +341,33 @@ def index_map(
     from core.embedding.vectors import VectorCache
     from core.indexes.builds import get_live
     from core.indexes.registry import get_index
-    from core.log.retrievals import last_days
+    from core.log.retrievals import last_days, list_segment_scores
     from core.replay.mapping import learn_map_between
     from core.replay.replaying import ReplayPlan
 
     store = open_store(config)
     scope, cache = find_scope(config, store, service), VectorCache(store)
+    act = Act(config.operator, reason, scope.environment)  # before minutes of embedding
     live, candidate, today = get_live(store, alias), get_index(store, name), settle_days(store, scope)
     threshold = find_threshold(store, scope=scope, today=today, low_score=config.low_score)
     plan = ReplayPlan(scope, last_days(window_days, until=today), threshold, sample=sample)
     found = learn_map_between(
         store, lambda model: Embedder(model, cache=cache), live, candidate, plan, on_progress=show_progress
     )
-    save_model_map(store, found, Act(config.operator, reason, scope.environment), service=scope.service)
+    save_model_map(store, found, act, service=scope.service)
     lines = [
         f"{found.former} -> {found.model}, by {found.pairs:,} questions asked under both",
         f"the map misses the mean by {found.error:.3f}",
         f"a question scores low below {threshold:.3f} now, {found.apply(threshold):.3f} after the change",
     ]
-    show(as_json, {**to_json(found), "threshold": threshold, "mapped_threshold": found.apply(threshold)}, lines)
+    logged = [name for name in list_segment_scores(store, "model", window=plan.window, scope=scope) if name]
+    if found.former not in logged:
+        lines.append(
+            f"note: {scope.service} logs {', '.join(logged) or 'nothing'} as `model`, not {found.former}: the map is "
+            "used once it does"
+        )
+    told = {**to_json(found), "threshold": threshold, "mapped_threshold": found.apply(threshold), "logged": logged}
+    show(as_json, told, lines)
 
 
 @index.command("predict")
@@ -403,7 +412,7 @@ def index_predict(
     scope = find_scope(config, store, service)
     embedder = make_embedder(config, store)
     if measure:
-        check = measure_prediction(store, embedder, get_prediction(store, source, scope))
+        check = measure_prediction(store, embedder, get_prediction(store, source, scope), scope)
         show(as_json, check, _describe_check(check))
         return
     coverage = report_coverage(

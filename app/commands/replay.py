@@ -1,6 +1,7 @@
 """The commands `replay` and `gate replay`: recent questions through a candidate, against what is live."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,13 +130,12 @@ def replay(
     store, request = open_store(config), _read_request(options)
     scope = find_scope(config, store, service)
     claim = _name_claim(config, request, about, scope, record=record, keep=keep)
+    act = Act(config.operator, reason or "replayed against what is live", scope.environment)
     found = _replay(config, store, scope, request)
     entry = None
     if keep:
-        why = reason or f"replayed against {found.about.live}"
-        save_replay(store, found, Act(config.operator, why, scope.environment))
+        save_replay(store, found, act if reason else replace(act, reason=f"replayed against {found.about.live}"))
     if record:
-        act = Act(config.operator, reason, scope.environment)
         entry = predict_effect(store, claim, found.predicted, act, metric="score", service=scope.service)
     told = _to_json(found) | {"entry": entry}
     if keep:  # everybody who may look reads what a job prints
@@ -217,7 +217,5 @@ def _name_claim(config: Config, request: "ReplayRequest", about: str, scope: Sco
 
 
 def _to_json(found: "ReplayResult") -> dict[str, Any]:
-    from dataclasses import replace
-
     answers = replace(found.answers, by_place={}) if found.answers else None
     return {**to_json(replace(found, answers=answers)), "predicted": to_json(found.predicted)}

@@ -30,6 +30,12 @@ def describe_replay(found: "ReplayResult", *, with_questions: bool) -> list[str]
             f"{name_model(about.candidate_model)} and {name_model(about.live_model)} score on different scales: below, "
             "candidate scores are shown as the live model's score of the same rank"
         )
+        lines.append(
+            f"by their map, on the scale of {name_model(about.live_model)}: {_say(found.carried)}"
+            if found.carried
+            else "no map between them is known (`quarterdeck index map`): the effect below is that of the raw scores, "
+            "and the drift reference starts anew"
+        )
     if about.kinds:
         lines.append(f"the log maps {', '.join(about.kinds)} to similarities: scores are carried over to its scale")
     lines += [_describe_cost(name, cost) for name, cost in zip(("live", "candidate"), found.costs, strict=False)]

@@ -10,11 +10,11 @@ from core.alerts.rules import AlertKind, AlertRule
 from core.causes.timeline import TimelineChange
 from core.coverage.backlog import TopicState, list_backlog
 from core.coverage.report import find_threshold
-from core.drift.report import DriftOverview, report_drift
+from core.drift.report import DriftOverview, find_present_scale, list_days_on_scale, report_drift
 from core.errors import InvalidInput
 from core.log.histograms import count_below
 from core.log.metrics import MetricSums, list_metric_days
-from core.log.retrievals import Window, last_days, list_days, today_in
+from core.log.retrievals import Window, last_days, today_in
 from core.log.values import DailyScores
 from core.metrics.daily import read_metric_days
 from core.metrics.records import get_own_metric
@@ -117,7 +117,8 @@ class ScopeValues:
 
     def _list_scores(self) -> dict[date, DailyScores]:
         if self._scores is None:
-            found = list_days(self._store, window=self._window, scope=self.scope)
+            scale = find_present_scale(self._store, self.scope, today=self.today)
+            found = list_days_on_scale(self._store, window=self._window, scope=self.scope, scale=scale)
             self._scores = {day.day: day for day in found if day.questions}
         return self._scores
 

@@ -31,6 +31,8 @@ from core.causes.timeline import (
 from core.corpus.corpus import Corpus
 from core.coverage.report import Coverage
 from core.drift.audited import service_of_level
+from core.drift.models import bridge_values
+from core.drift.present import PresentScale
 from core.drift.report import DriftOverview
 from core.drift.values import OpenDrop
 from core.drift.verdict import DriftReport
@@ -154,7 +156,7 @@ def _rank(store: Store, found: DriftOverview, changes: Sequence[TimelineChange],
     for drop in report.open_drops:
         days = tuple(day for day in days if drop.level_from <= day.day <= drop.until)
         last = min(today, drop.until)
-    same = compare_same_questions(store, report, days, today=last, scope=found.scope)
+    same = compare_same_questions(store, report, days, today=last, scope=found.scope, scale=found.scale)
     return rank_causes(report, changes, days=days, segments=_read_segments(store, found, last), same_questions=same)
 
 
@@ -180,12 +182,19 @@ def search_segments(store: Store, found: DriftOverview, *, today: date) -> Segme
 
 
 def compare_same_questions(
-    store: Store, report: DriftReport, days: Sequence[DailyScores], *, today: date, scope: Scope = DEFAULT_SCOPE
+    store: Store,
+    report: DriftReport,
+    days: Sequence[DailyScores],
+    *,
+    today: date,
+    scope: Scope = DEFAULT_SCOPE,
+    scale: PresentScale | None = None,
 ) -> SameQuestions | None:
     """Return how the questions asked both before and after the dated drop score now, each compared with itself.
 
     Reads raw rows, so only the two weeks on either side; None for a log of over 200,000 queries in five weeks. Each
     question is weighted by how often it was asked since. The error treats questions as clusters and is at least 0.005.
+    Scores of a former embedding model are carried to the present `scale`.
     """
     changed = report.changed_on
     if changed is None:
@@ -198,15 +207,15 @@ def compare_same_questions(
         > _MOST_COMPARED
     ):
         return None
-    old = {normalize_query(q.text): q for q in list_questions(store, before, scope=scope)}
-    new = list_questions(store, after, scope=scope)
+    old = {normalize_query(q.text): q for q in list_questions(store, before, scope=scope, scale=scale)}
+    new = list_questions(store, after, scope=scope, scale=scale)
     return _compare([(old[key], query) for query in new if (key := normalize_query(query.text)) in old], new)
 
 
 def _read_segments(store: Store, found: DriftOverview, today: date) -> dict[str, dict[str, tuple[DailyScores, ...]]]:
     reached = Window(found.report.baseline_from or found.report.changed_on or today, today)
     return {
-        name: list_segment_scores(store, name, window=reached, scope=found.scope)
+        name: bridge_values(list_segment_scores(store, name, window=reached, scope=found.scope), found.models)
         for name in list_dimensions(store, found.scope)
     }
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
-from core.coverage.report import Coverage, find_threshold
+from core.coverage.report import Coverage, find_low
 from core.coverage.topics import Topic
+from core.drift.present import LowScores
 from core.errors import NotFound
 from core.log.filters import QuestionFilter
 from core.log.questions import list_newest, with_spellings
@@ -21,8 +22,8 @@ def narrow_to_low(
     store: Store, wanted: QuestionFilter, *, scope: Scope, today: date, low_score: float | None
 ) -> QuestionFilter:
     """Return the filter for the questions of a scope that score low, as the coverage page understands it."""
-    below = find_threshold(store, scope=scope, today=today, low_score=low_score)
-    return replace(wanted, scope=scope, below=below)
+    low = find_low(store, scope=scope, today=today, low_score=low_score)
+    return replace(wanted, scope=scope, below=low.below, bounds=low.bounds)
 
 
 def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, name: str) -> QuestionFilter:
@@ -36,18 +37,22 @@ def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, na
     texts = tuple(coverage.queries[member].text for member in topic.members[:_MOST_TEXTS])
     start_ms = window.start_ms if wanted.start_ms is None else max(wanted.start_ms, window.start_ms)
     end_ms = window.end_ms if wanted.end_ms is None else min(wanted.end_ms, window.end_ms)
-    inside = replace(wanted, texts=texts, below=coverage.threshold, start_ms=start_ms, end_ms=end_ms)
+    inside = replace(
+        wanted, texts=texts, below=coverage.threshold, bounds=coverage.low.bounds, start_ms=start_ms, end_ms=end_ms
+    )
     return with_spellings(store, inside, start_ms=window.start_ms, end_ms=window.end_ms)
 
 
 def link_traces(
-    store: Store, texts: Sequence[str], *, scope: Scope, start_ms: int, end_ms: int, below: float
+    store: Store, texts: Sequence[str], *, scope: Scope, start_ms: int, end_ms: int, low: LowScores
 ) -> dict[str, str]:
     """Return the address of the newest trace of each low-scoring question; empty if the service has no link."""
     service = get_service(store, scope.service)
     if not service.trace_link:
         return {}
-    wanted = QuestionFilter(scope=scope, texts=tuple(texts), start_ms=start_ms, end_ms=end_ms, below=below)
+    wanted = QuestionFilter(
+        scope=scope, texts=tuple(texts), start_ms=start_ms, end_ms=end_ms, below=low.below, bounds=low.bounds
+    )
     links: dict[str, str] = {}
     for question in list_newest(store, wanted, limit=_MOST_READ):
         if question.trace_id:

@@ -9,6 +9,7 @@ import numpy as np
 from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
 from core.coverage.report import Coverage
 from core.coverage.shelves import Closing, Cure, ShelvedTopic, find_cure, shelve_topics
+from core.drift.present import LowScores
 from core.embedding.embed import Embedder
 from core.errors import QuarterdeckError
 from core.indexes.backends import open_indexes
@@ -25,10 +26,10 @@ _FARTHEST_SHARE = 0.1  # this share of the gap's own questions lies outside the 
 
 
 def measure_closing(
-    store: Store, embedder: Embedder, topic: BacklogTopic, *, threshold: float, today: date, alias: str = "default"
+    store: Store, embedder: Embedder, topic: BacklogTopic, *, low: LowScores, today: date, alias: str = "default"
 ) -> Closing | None:
     """Return what `measure_closings` finds for one gap; None if no index was swapped in since it was seen."""
-    found = measure_closings(store, embedder, [topic], threshold=threshold, today=today, alias=alias)
+    found = measure_closings(store, embedder, [topic], low=low, today=today, alias=alias)
     return found.get(topic.topic_id)
 
 
@@ -37,7 +38,7 @@ def measure_closings(
     embedder: Embedder,
     gaps: Iterable[BacklogTopic],
     *,
-    threshold: float,
+    low: LowScores,
     today: date,
     alias: str = "default",
 ) -> dict[str, Closing]:
@@ -45,13 +46,14 @@ def measure_closings(
 
     Before: the low-scoring questions of up to 30 days before the swap around the gap's center. After: all questions
     since, of any score, within the radius that holds nine in ten of those. The gap is closed when the mean score after
-    reaches `threshold`, below which a question counts as low; until `MIN_QUERIES` were asked, nothing is said of it.
-    The day of the swap counts for neither. The questions from before, the 200 most asked, are also searched again in
-    the index, which tells at once what it does to them. A swap back to an index that was live before the gap was seen
-    is a rollback, and no cure. Uses cached vectors only, so no page waits. Raises SourceUnavailable.
+    is no longer `low`; until `MIN_QUERIES` were asked, nothing is said of it. Scores of a former embedding model are
+    carried to the present scale. The day of the swap counts for neither. The questions from before, the 200 most asked,
+    are also searched again in the index, which tells at once what it does to them. A swap back to an index that was
+    live before the gap was seen is a rollback, and no cure. Uses cached vectors only, so no page waits. Raises
+    SourceUnavailable.
     """
     swaps = list_swaps(store, alias)
-    bench = _Bench(store, embedder, threshold, today)
+    bench = _Bench(store, embedder, low, today)
     cures = ((gap, find_cure(swaps, first_seen=gap.first_seen)) for gap in gaps)
     return {gap.topic_id: bench.measure(gap, cure) for gap, cure in cures if cure}
 
@@ -62,14 +64,14 @@ class _Bench:
 
     store: Store
     embedder: Embedder
-    threshold: float
+    low: LowScores
     today: date
     read: dict[tuple[Window, float | None, Scope], tuple[AskedQuery, ...]] = field(default_factory=dict)
 
     def measure(self, gap: BacklogTopic, cure: Cure) -> Closing:
         first, shipped = cure.first_live.date(), cure.shipped.date()
         before = Window(first - timedelta(days=LONGEST_DAYS), first - timedelta(days=1))
-        old = self._near(self._list(before, gap, below=self.threshold), gap, floor=None)
+        old = self._near(self._list(before, gap, below=self.low.below), gap, floor=None)
         before_count, before_score = _average([query for query, _ in old])
         if cure.undone:
             undone = cure.undone.date()
@@ -79,17 +81,17 @@ class _Bench:
         new = () if after.last < after.first else self._list(after, gap)
         after_count, after_score = _average([query for query, _ in self._near(new, gap, floor=floor)])
         measured = after_score is not None and after_count >= MIN_QUERIES
-        closed = after_score >= self.threshold if measured and after_score is not None else None
+        closed = after_score >= self.low.below if measured and after_score is not None else None
         searched = self._search(cure.index_name, [query for query, _ in old][:MOST_SEARCHED])
         return Closing(
             cure.index_name, shipped, before_count, before_score, after_count, after_score, closed, None, *searched,
-            self.threshold,
+            self.low.below,
         )  # fmt: skip
 
     def _list(self, window: Window, gap: BacklogTopic, *, below: float | None = None) -> tuple[AskedQuery, ...]:
         key = (window, below, gap.scope)
         if key not in self.read:
-            self.read[key] = list_questions(self.store, window, below=below, scope=gap.scope)
+            self.read[key] = list_questions(self.store, window, below=below, scope=gap.scope, scale=self.low.scale)
         return self.read[key]
 
     def _near(
@@ -115,9 +117,10 @@ class _Bench:
             hits = open_indexes(index.location).search(name, vectors, top_k=1)
         except QuarterdeckError:
             return 0, None, None
-        best = np.array([found[0].score if found else 0.0 for found in hits])
+        scale, scores = self.low.scale, [found[0].score if found else 0.0 for found in hits]
+        best = np.array([scale.carry(index.model, score) for score in scores])
         counts = np.array([query.count for query in queries])
-        covered = float(counts @ (best >= self.threshold) / counts.sum())
+        covered = float(counts @ (best >= self.low.below) / counts.sum())
         return int(counts.sum()), float(counts @ best / counts.sum()), covered
 
 
@@ -134,6 +137,6 @@ def report_shelves(
     return shelve_topics(
         backlog,
         coverage.topics.ranked(),
-        closings=measure_closings(store, embedder, backlog, threshold=coverage.threshold, today=today),
+        closings=measure_closings(store, embedder, backlog, low=coverage.low, today=today),
         decided=list_decision_times(store, coverage.scope),
     )

@@ -15,7 +15,8 @@ from core.coverage.answerability import (
     QuestionView,
     decide_finding,
 )
-from core.coverage.report import Coverage, find_threshold
+from core.coverage.report import Coverage, find_low
+from core.drift.present import LowScores
 from core.embedding.embed import Embedder
 from core.indexes.backends import open_indexes
 from core.indexes.registry import Index, list_aliases, list_indexes, list_swaps
@@ -66,7 +67,7 @@ def judge_questions(
         return 0
     judged = _judge(
         _Bench(embedder, usable), _read_sessions(questions), list_swaps(store, alias),
-        threshold=find_threshold(store, scope=scope, today=today, low_score=low_score),
+        find_low(store, scope=scope, today=today, low_score=low_score),
     )  # fmt: skip
     new = [each for each in judged if each.retrieval_id not in known]
     save_judgments(store, new, scope=scope, at_ms=to_ms(now))
@@ -80,7 +81,11 @@ def count_findings(store: Store, coverage: Coverage) -> dict[str, Counter[Covera
     """
     window = coverage.window
     wanted = QuestionFilter(
-        scope=coverage.scope, below=coverage.threshold, start_ms=window.start_ms, end_ms=window.end_ms
+        scope=coverage.scope,
+        below=coverage.threshold,
+        bounds=coverage.low.bounds,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
     )
     topic_of = {
         normalize_query(coverage.queries[member].text): topic.topic_id
@@ -133,13 +138,11 @@ class _Bench:
             yield [*views, QuestionView(after, vectors[after])] if after in vectors else views
 
 
-def _judge(
-    bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], *, threshold: float
-) -> list[QuestionJudgment]:
+def _judge(bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], bound: LowScores) -> list[QuestionJudgment]:
     live, *others = bench.usable
     by_name = {index.name: index for index in bench.usable}
     searched = [by_name.get(_find_searched(swaps, each.row.ts), live) for each in rows]
-    low = [each.row.similarity is not None and each.row.similarity < threshold for each in rows]
+    low = [bound.holds(each.row.model, each.row.similarity) for each in rows]
     found = {
         index.name: bench.estimate(index, [each.asked for each in rows])
         for index in (live, *others)

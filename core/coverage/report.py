@@ -26,7 +26,8 @@ from core.coverage.topics import (
     low_score_threshold,
     recognize,
 )
-from core.drift.report import WINDOW_DAYS, DriftOverview, report_drift
+from core.drift.present import RAW, LowScores, PresentScale
+from core.drift.report import WINDOW_DAYS, DriftOverview, find_present_scale, report_drift
 from core.drift.verdict import DriftReport
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache, hash_text
@@ -50,6 +51,7 @@ class Coverage:
 
     A query scores low below `threshold`; `low_count` of `scored_count` queries did. `empty_count` queries found
     nothing: perhaps an outage, but no gap. `pending` distinct queries wait for their vectors and are in no topic yet.
+    `threshold` and all scores are on the `scale` of the embedding model that answers now.
     """
 
     topics: Topics
@@ -61,6 +63,12 @@ class Coverage:
     scored_count: int
     empty_count: int
     scope: Scope = DEFAULT_SCOPE
+    scale: PresentScale = RAW
+
+    @property
+    def low(self) -> LowScores:
+        """Below which a score is low, by embedding model."""
+        return LowScores(self.threshold, self.scale)
 
     @property
     def low_share(self) -> float:
@@ -90,10 +98,10 @@ def report_coverage(
     somebody took out of a topic are in none. Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
-    reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, scope, today)
-    histogram = add_histograms(reference)
+    drift = drift or report_drift(store, scope=scope, today=today)
+    histogram = add_histograms(_list_reference(drift.report, drift.days))
     threshold = low_score if low_score is not None else _low_threshold(histogram)
-    low = list_questions(store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope)
+    low = list_questions(store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope, scale=drift.scale)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
     cached = set(texts) if embed_new else set(embedder.get_known(texts))
@@ -117,14 +125,21 @@ def report_coverage(
         scored_count=states.scored,
         empty_count=states.empty,
         scope=scope,
+        scale=drift.scale,
     )
 
 
 def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float | None = None) -> float:
     """Return the similarity below which a question scores low: `low_score`, else what the drift reference gives."""
+    return find_low(store, scope=scope, today=today, low_score=low_score).below
+
+
+def find_low(store: Store, *, scope: Scope, today: date, low_score: float | None = None) -> LowScores:
+    """Return the same, with what it is for scores of a former embedding model."""
     if low_score is not None:
-        return low_score
-    return _low_threshold(add_histograms(_read_reference(store, scope, today)))
+        return LowScores(low_score, find_present_scale(store, scope, today=today))
+    found = report_drift(store, scope=scope, today=today)
+    return LowScores(_low_threshold(add_histograms(_list_reference(found.report, found.days))), found.scale)
 
 
 def call_topics(coverage: Coverage, labels: Mapping[str, str]) -> Coverage:
@@ -233,11 +248,6 @@ def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:
         record_sightings(store, topics.topics, model, at_ms=now_ms(), scope=scope)
     except SourceUnavailable as error:
         logger.warning("the topics seen are not remembered: %s", error)
-
-
-def _read_reference(store: Store, scope: Scope, today: date) -> tuple[DailyScores, ...]:
-    found = report_drift(store, scope=scope, today=today)
-    return _list_reference(found.report, found.days)
 
 
 def _list_reference(report: DriftReport, days: tuple[DailyScores, ...]) -> tuple[DailyScores, ...]:

@@ -4,11 +4,9 @@ The intended state is written to the store first, with its audit entry; nginx fo
 unsettled decision, which the next command settles or takes back.
 """
 
-import fcntl
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +33,7 @@ from core.deployments.health import ask
 from core.deployments.proxy import Proxy, read_color
 from core.deployments.services import Service, load_services
 from core.errors import Conflict, QuarterdeckError, SourceUnavailable
+from core.jobs.alone import working_alone
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.store import Store
 
@@ -398,22 +397,10 @@ def _find_problem(site: Site, color: Color, *, times: int = 1) -> str:
     return ""
 
 
-@contextmanager
-def _at_work(site: Site) -> Iterator[None]:
-    """Lock the service for this deployer; the lock of a killed one is free. Raises Conflict."""
-    try:
-        site.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(site.folder / "deployer", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SourceUnavailable(f"{site.folder} cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(f"{site.service.name}: another deployer is running; try again later") from error
-        yield
-    finally:
-        os.close(handle)
+def _at_work(site: Site) -> AbstractContextManager[None]:
+    """Lock the service for this deployer. Raises Conflict and SourceUnavailable."""
+    busy = f"{site.service.name}: another deployer is running; try again later"
+    return working_alone(site.folder / "deployer", busy=busy)
 
 
 def _save(store: Store, planned: Deployment, by: Act, record: Callable[[Change], None]) -> Deployment:

@@ -30,11 +30,12 @@ from core.digest.wording import (
     word_spending,
     word_waiting,
 )
-from core.drift.report import report_as_of, report_episodes
+from core.drift.present import PresentScale
+from core.drift.report import find_present_scale, list_days_on_scale, report_as_of, report_episodes
 from core.errors import QuarterdeckError
 from core.ledger.report import DAYS, report_ledger
 from core.log.metrics import MetricSums, list_metric_days, list_metric_segments
-from core.log.retrievals import Window, calendar_of, list_days
+from core.log.retrievals import Window, calendar_of
 from core.log.values import States
 from core.reviews.judged import sum_judging
 from core.todo.items import Todo
@@ -67,7 +68,8 @@ class DigestSources:
 def report_digest(store: Store, sources: DigestSources, *, scope: Scope, period: DigestPeriod, now: datetime) -> Digest:
     """Return what happened to a service in a period whose days are over. Raises SourceUnavailable without a log."""
     reading = _Reading(store, sources, scope, period, now)
-    figures, before = read_figures(store, scope, period), read_figures(store, scope, period.before)
+    scale = find_present_scale(store, scope, today=period.last + timedelta(days=1))
+    figures, before = (read_figures(store, scope, each, scale=scale) for each in (period, period.before))
     changed = next(iter(reading.read("drift", lambda: [reading.explain()])), None)
     changes = changed.changes if changed else ()
     sections = (
@@ -112,10 +114,10 @@ def report_digest(store: Store, sources: DigestSources, *, scope: Scope, period:
     return Digest(scope, period, sections, tuple(each[:LONGEST_LINE] for each in problems), is_quiet)
 
 
-def read_figures(store: Store, scope: Scope, period: DigestPeriod) -> PeriodFigures:
-    """Return the figures of a service over a period."""
+def read_figures(store: Store, scope: Scope, period: DigestPeriod, *, scale: PresentScale) -> PeriodFigures:
+    """Return the figures of a service over a period, scores on one scale."""
     window = Window(period.first, period.last)
-    days = list_days(store, window=window, scope=scope)
+    days = list_days_on_scale(store, window=window, scope=scope, scale=scale)
     count = sum(day.count for day in days)
     sums = {name: MetricSums() for name in _NUMBERS}
     for name, found in list_metric_days(store, scope, _NUMBERS, window).items():

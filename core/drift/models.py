@@ -98,6 +98,24 @@ def put_on_scale(
     return add_days(models.get(model, ()), *mapped)
 
 
+def bridge_values(
+    values: Mapping[str, Sequence[DailyScores]], models: ModelDays | None
+) -> dict[str, tuple[DailyScores, ...]]:
+    """Return the days of segments on the present scale, without those on which both models answered.
+
+    Without a change of the model that has a map, the days are returned as they are.
+    """
+    if models is None or models.bridge is None or models.changed_on is None:
+        return {value: tuple(days) for value, days in values.items()}
+    known = {day.day for day in models.former_days}
+    settled = models.settled_on or date.max
+    found = {}
+    for value, days in values.items():
+        before = [day for day in days if day.day < models.changed_on and day.day in known]
+        found[value] = (*map_days(before, models.bridge), *(day for day in days if day.day >= settled))
+    return found
+
+
 def _mean(days: Sequence[DailyScores]) -> str:
     count = sum(day.count for day in days)
     return f"{sum(day.total for day in days) / count:.2f}" if count else "unknown"

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from core.audit.settings import Family, get_setting, scope_key
 from core.drift.audited import AcceptedLevel
 from core.drift.episodes import DatedEpisode, list_episodes
-from core.drift.models import ModelDays, find_model_days
+from core.drift.models import ModelDays, bridge_values, find_model_days
 from core.drift.outage import MIN_QUESTIONS, OutageKind, describe_nothing_found, find_outage
+from core.drift.present import RAW, PresentScale, carry_days, find_scale
 from core.drift.quarantine import describe_pending, set_aside
-from core.drift.scales import ModelMap, map_days
+from core.drift.scales import ModelMap
 from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
-from core.log.retrievals import ScopeDays, list_dimensions, list_segment_scores
+from core.log.retrievals import ScopeDays, Window, list_days, list_dimensions, list_segment_scores
 from core.log.score_scales import LEAST_ROWS
 from core.log.values import DailyScores, States
 from core.wording.counts import count_of
@@ -30,7 +31,8 @@ class DriftOverview:
     """The verdict, the days with scores, and the verdicts of each segment by dimension.
 
     `days` include today, which is in no verdict while it lasts, and exclude what is set aside. `states` counts the
-    questions of the recent window, today included; `recorded` all questions that ever came.
+    questions of the recent window, today included; `recorded` all questions that ever came. Where a map leads from a
+    former embedding model to the present one, days are on the present `scale`; `models` tells of the change.
     """
 
     report: DriftReport
@@ -39,6 +41,8 @@ class DriftOverview:
     states: States
     recorded: int
     scope: Scope = DEFAULT_SCOPE
+    scale: PresentScale = RAW
+    models: ModelDays | None = None
 
 
 def report_drift(
@@ -68,22 +72,24 @@ def report_drift(
     aside = set_aside(listed, today=today, longest_gap=max(BASELINE_DAYS, baseline_days))
     first = aside.kept[0].day if aside.kept else today
     options: dict[str, Any] = {"today": over, "window_days": window_days, "baseline_days": baseline_days}
-    segments = {
-        dimension: _list_values(
-            list_segment_scores(store, dimension, scope=scope, days=opened), first=first, last=over, since=since
-        )
+    recorded = {
+        dimension: list_segment_scores(store, dimension, scope=scope, days=opened)
         for dimension in list_dimensions(store, scope)
+    }
+    segments = {
+        dimension: _list_values(values, first=first, last=over, since=since) for dimension, values in recorded.items()
     }
     maps = list_model_maps(store, scope)
     models = find_model_days(segments["model"], today=over, maps=maps)
-    days = tuple(day for day in aside.kept if day.count)
+    scale = find_scale(segments["model"], maps, today=over) if maps else RAW
+    whole = [day for day in aside.kept if day.count]
     waiting = frozenset[date]() if models else opened.list_pending()
-    pending = tuple(day for day in days if day.day in waiting)
-    days = tuple(day for day in days if day.day not in waiting)
+    pending = tuple(day for day in whole if day.day in waiting)
+    days = carry_days([day for day in whole if day.day not in waiting], recorded["model"], scale)
     if models and models.bridge:
         since_today = [day for day in days if day.day > over]
         days = (*models.days, *since_today)
-        segments = {name: _bridge_values(values, models) for name, values in segments.items()}
+        segments = {name: bridge_values(values, models) for name, values in segments.items()}
     report = decide_drift(models.days if models else days, accepted_on=accepted_on, **options)
     report = _explain_nothing(report, aside.kept, today=today, accepted_on=accepted_on)
     report = _with_outage(report, aside.kept, today=over, accepted_on=accepted_on, window_days=window_days)
@@ -101,7 +107,8 @@ def report_drift(
         if values and not (models and dimension == "model")
     )
     recent = [day for day in aside.kept if (today - day.day).days < window_days]
-    return DriftOverview(report, days, verdicts, States.of_days(recent), sum(day.questions for day in listed), scope)
+    asked = sum(day.questions for day in listed)
+    return DriftOverview(report, days, verdicts, States.of_days(recent), asked, scope, scale, models)
 
 
 def report_as_of(store: Store, *, scope: Scope, day: date, today: date, **windows: int) -> DriftOverview:
@@ -219,20 +226,22 @@ def list_model_maps(store: Store, scope: Scope) -> tuple[ModelMap, ...]:
     return tuple(ModelMap.read(each) for each in stored or ())
 
 
-def _bridge_values(
-    values: Mapping[str, tuple[DailyScores, ...]], models: ModelDays
-) -> dict[str, tuple[DailyScores, ...]]:
-    """Return the days of segments on the present scale, without those on which both models answered."""
-    known = {day.day for day in models.former_days}
-    bridge, changed = models.bridge, models.changed_on
-    if bridge is None or changed is None:
-        return dict(values)
-    settled = models.settled_on or date.max
-    found = {}
-    for value, days in values.items():
-        before = [day for day in days if day.day < changed and day.day in known]
-        found[value] = (*map_days(before, bridge), *(day for day in days if day.day >= settled))
-    return found
+def find_present_scale(store: Store, scope: Scope, *, today: date) -> PresentScale:
+    """Return the scale of the embedding model that answered most yesterday. Raises SourceUnavailable."""
+    maps = list_model_maps(store, scope)
+    if not maps:
+        return RAW
+    return find_scale(list_segment_scores(store, "model", scope=scope), maps, today=today - timedelta(days=1))
+
+
+def list_days_on_scale(
+    store: Store, *, window: Window | None = None, scope: Scope, scale: PresentScale
+) -> tuple[DailyScores, ...]:
+    """Return the days of a scope, with the scores of other embedding models carried to a scale."""
+    days = list_days(store, window=window, scope=scope)
+    if not scale.maps:
+        return days
+    return carry_days(days, list_segment_scores(store, "model", window=window, scope=scope), scale)
 
 
 def get_accepted_day(store: Store, scope: Scope) -> date | None:

@@ -1,13 +1,13 @@
 """Gateway to a retrieval log in ClickHouse: the statements that read it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
 
 from core.log.calendars import Calendar
-from core.log.clickhouse_rows import list_conditions, list_rows
+from core.log.clickhouse_rows import list_conditions, list_rows, word_low
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.values import (
     LIVE_FIGURES,
@@ -84,22 +84,32 @@ class ClickHouseLogReader:
         )  # fmt: skip
         return [AskedBy(user, text, int(n), float(total), *start) for user, text, n, total, *start in found]
 
-    def list_asked(self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
+    def list_asked(
+        self,
+        scope: Scope,
+        start_ms: int,
+        end_ms: int,
+        below: float | None,
+        limit: int,
+        bounds: Mapping[str, float | None] | None = None,
+    ) -> list[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.
 
         Includes texts of earlier weeks, because another spelling of them may be asked in the window.
         """
         ago = f"intDiv({{end:Int64}} - 1 - ts_ms, {WEEK_MS})"
-        low = "score IS NOT NULL" if below is None else "score < {below:Float64}"
+        low, values = word_low(below, bounds or {})
+        model = "''" if bounds is None else "ifNull(toString(model), '')"
         weeks = ", ".join(f"countIf({ago} = {week})" for week in reversed(range(TREND_WEEKS)))
         found = self._log.query(
             "SELECT query, countIf(ts_ms >= {start:Int64}) AS asked, sumIf(ifNull(score, 0), ts_ms >= {start:Int64}), "
-            f"{weeks} FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
-            f"AND query != '' AND {low} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {{most:Int64}}",
+            f"{weeks}, {model} AS by_model FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{since:Int64}} "
+            f"AND ts_ms < {{end:Int64}} AND query != '' AND {low} GROUP BY query, by_model "
+            "ORDER BY asked DESC, count() DESC, query LIMIT {most:Int64}",
             start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), most=limit, **_names(scope),
-            **({} if below is None else {"below": below}),
+            **values,
         )  # fmt: skip
-        return [AskedRow(text, n, total, tuple(counts)) for text, n, total, *counts in found]
+        return [AskedRow(text, n, total, tuple(counts), name) for text, n, total, *counts, name in found]
 
     def list_live(self, scope: Scope, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
         """Return the figures of each value of a dimension over the newest `most` rows of a window."""

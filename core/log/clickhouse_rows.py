@@ -1,7 +1,7 @@
 """Gateway to the rows of a retrieval log in ClickHouse that meet a filter, newest first."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +76,9 @@ def list_conditions(wanted: QuestionFilter) -> tuple[list[str], dict[str, Any]]:
         former = f"if(isNull(score), {EMPTY}, {SCORED})"
         add(f"has(?, toInt64(ifNull(state, {former})))", "Array(Int64)", list(wanted.places))
     if wanted.below is not None:
-        add("score < ?", "Float64", wanted.below)
+        condition, numbers = word_low(wanted.below, dict(wanted.bounds))
+        found.append(condition)
+        values |= numbers
     if wanted.search:
         for condition, value in _hold_words(wanted.search):
             add(condition, "String", value)
@@ -97,6 +99,24 @@ def list_conditions(wanted: QuestionFilter) -> tuple[list[str], dict[str, Any]]:
             own = f"ifNull({wanted.score_name}, inf) < {wanted.score_below!r}"
         add(f"({own} OR has(?, ifNull(retrieval_id, '')))", "Array(String)", list(wanted.judged))
     return found, values
+
+
+def word_low(below: float | None, bounds: Mapping[str, float | None]) -> tuple[str, dict[str, Any]]:
+    """Return the condition of a low score, None being any, and its parameters; models in `bounds` have their own."""
+    low, values = _word_bound("below", below)
+    if not bounds:
+        return low, values
+    model, parts = "ifNull(toString(model), '')", []
+    for at, (name, bound) in enumerate(bounds.items()):
+        condition, more = _word_bound(f"bound_{at}", bound)
+        parts.append(f"({model} = {{model_{at}:String}} AND {condition})")
+        values |= more | {f"model_{at}": name}
+    others = f"({model} NOT IN ({', '.join(f'{{model_{at}:String}}' for at in range(len(bounds)))}) AND {low})"
+    return f"({' OR '.join([*parts, others])})", values
+
+
+def _word_bound(name: str, bound: float | None) -> tuple[str, dict[str, Any]]:
+    return ("score IS NOT NULL", {}) if bound is None else (f"score < {{{name}:Float64}}", {name: bound})
 
 
 def _hold_words(search: str) -> list[tuple[str, str]]:

@@ -53,7 +53,8 @@ def read_cursor(text: str) -> Cursor:
 class QuestionFilter:
     """Which questions are wanted; everything that is given has to hold, and by default all do.
 
-    `below` is a bound of the similarity, which questions without one never meet. `search` are words, each of which has
+    `below` is a bound of the similarity, which questions without one never meet; `bounds` are pairs of an embedding
+    model and the bound of its scores instead. `search` are words, each of which has
     to begin a word of the text, in any case. `texts` are exact spellings, of a topic for example; an empty tuple
     matches nothing, None everything. `documents` and `attributes` have to be among the row's own; an attribute's value
     is given as text. `labels` are pairs of one of LABELS and its value, "" for rows without one. `score_name` is the
@@ -66,6 +67,7 @@ class QuestionFilter:
     end_ms: int | None = None
     states: tuple[str, ...] = ()
     below: float | None = None
+    bounds: tuple[tuple[str, float], ...] = ()
     search: str = ""
     texts: tuple[str, ...] | None = None
     retrieval_id: str = ""

@@ -21,6 +21,7 @@ from core.log.values import (
     AskedRow,
     DailyScores,
     LiveFigures,
+    ScoreScale,
     States,
     UserRow,
     normalize_query,
@@ -143,14 +144,19 @@ def list_questions(
     below: float | None = None,
     limit: int = _MAX_DISTINCT,
     scope: Scope = EVERYTHING,
+    scale: ScoreScale | None = None,
 ) -> tuple[AskedQuery, ...]:
     """Return the distinct questions of the window with a score (under `below`, if given), the most asked first.
 
     Queries that differ only in case or spacing are merged. Their weekly counts cover five weeks up to the window's end,
-    oldest first. Of more than 20,000 spellings the least asked are left out.
+    oldest first. Of more than 20,000 spellings the least asked are left out. With a `scale`, `below` is a bound on it,
+    and the scores of other embedding models are carried to it.
     """
-    bounds = find_bounds(log, scope, window)
-    rows = open_reader(log).list_asked(scope, *bounds, below, max(_MOST_SPELLINGS, 2 * limit))
+    start_ms, end_ms = find_bounds(log, scope, window)
+    bounds = scale.list_bounds(below) if scale else {}
+    rows = open_reader(log).list_asked(scope, start_ms, end_ms, below, max(_MOST_SPELLINGS, 2 * limit), bounds or None)
+    if scale and bounds:
+        rows = [_carry(row, scale) for row in rows]
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
     return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
 
@@ -321,6 +327,10 @@ def _check_dimension(name: str) -> str:
     if name not in SEGMENTS:
         raise InvalidInput("segment", f"must be one of {', '.join(SEGMENTS)}, not {name!r}")
     return name
+
+
+def _carry(row: AskedRow, scale: ScoreScale) -> AskedRow:
+    return replace(row, total=row.count * scale.carry(row.model, row.total / row.count)) if row.count else row
 
 
 def _merge_spellings(rows: Iterable[AskedRow]) -> list[AskedRow]:

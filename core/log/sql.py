@@ -1,16 +1,16 @@
 """Gateway to a retrieval log in SQLite or PostgreSQL: the statements that read it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, select
 
 from core.log.calendars import Calendar
 from core.log.document_rows import sum_documents
 from core.log.ends import find_ends
 from core.log.filters import Cursor, FoundRow, QuestionFilter
-from core.log.sql_rows import count_rows, list_conditions, list_rows, list_texts_of_others
+from core.log.sql_rows import count_rows, list_conditions, list_low, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -25,7 +25,7 @@ from core.log.values import (
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
 from quarterdeck.log import SqlLog
-from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, document_days, retrievals, rollups, scopes
+from quarterdeck.schema import SUMS, document_days, retrievals, rollups, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
 
@@ -91,7 +91,13 @@ class SqlLogReader:
             return [AskedBy(user, text, int(n), float(total), *start) for user, text, n, total, *start in found]
 
     def list_asked(
-        self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
+        self,
+        scope: Scope,
+        start_ms: int,
+        end_ms: int,
+        below: float | None,
+        limit: int,
+        bounds: Mapping[str, float | None] | None = None,
     ) -> Iterable[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.
 
@@ -101,21 +107,23 @@ class SqlLogReader:
         inside = case((c.ts_ms >= start_ms, 1), else_=0)
         weeks_ago = (end_ms - 1 - c.ts_ms) // WEEK_MS
         asked = func.sum(inside)
+        by_model = [] if bounds is None else [func.coalesce(c.model, "")]
         query = (
             select(
                 c.query,
                 asked,
                 func.sum(inside * c.score),
                 *(func.sum(case((weeks_ago == ago, 1), else_=0)) for ago in reversed(range(TREND_WEEKS))),
+                *by_model,
             )
             .where(
                 _within(c.scope_id, scope),
                 c.ts_ms >= trend_start_ms(start_ms, end_ms),
                 c.ts_ms < end_ms,
                 c.query != "",  # its text was removed
-                *_low(below),
+                *list_low(below, bounds or {}),
             )
-            .group_by(c.query)
+            .group_by(c.query, *by_model)
             .order_by(
                 asked.desc(), func.count().desc(), c.query if self._store.dialect == "sqlite" else collate(c.query, "C")
             )
@@ -123,8 +131,8 @@ class SqlLogReader:
         )
         with self._store.read() as connection:
             return [
-                AskedRow(text, int(n), total, tuple(int(week) for week in weeks))
-                for text, n, total, *weeks in fetch_many(connection, query)
+                AskedRow(text, int(n), total, tuple(int(week) for week in more[:TREND_WEEKS]), *more[TREND_WEEKS:])
+                for text, n, total, *more in fetch_many(connection, query)
             ]
 
     def list_live(self, scope: Scope, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
@@ -288,13 +296,3 @@ def _within(scope_id: ColumnElement[int], scope: Scope) -> ColumnElement[bool]:
     if all(scope):
         return scope_id == _ids(scope).scalar_subquery()
     return scope_id.in_(_ids(scope))
-
-
-def _low(below: float | None) -> list[ColumnElement[bool]]:
-    """Return the condition of a low score, worded like the partial index if that applies."""
-    if below is None:
-        return [retrievals.c.score.is_not(None)]
-    low = [retrievals.c.score < below]
-    if below <= LOW_SCORE_CEILING:
-        low.append(retrievals.c.score < literal_column(str(LOW_SCORE_CEILING)))
-    return low

@@ -67,9 +67,7 @@ def list_conditions(connection: Connection, wanted: QuestionFilter) -> list[Colu
     if wanted.states:
         found.append(func.coalesce(c.state, literal_column(_STATE_OF_FORMER)).in_(wanted.places))
     if wanted.below is not None:
-        found.append(c.score < wanted.below)
-        if wanted.below <= LOW_SCORE_CEILING:
-            found.append(c.score < literal_column(str(LOW_SCORE_CEILING)))  # worded like the partial index
+        found += list_low(wanted.below, dict(wanted.bounds))
     if wanted.search:
         found += _hold_words(connection, wanted.search)
     if wanted.texts is not None:
@@ -85,6 +83,24 @@ def list_conditions(connection: Connection, wanted: QuestionFilter) -> list[Colu
     return found
 
 
+def list_low(below: float | None, bounds: Mapping[str, float | None]) -> list[ColumnElement[bool]]:
+    """Return the conditions of a low score, worded like the partial index if that applies; None is any score.
+
+    Scores of the embedding models in `bounds` have bounds of their own.
+    """
+    c = retrievals.c
+    if not bounds:
+        low = _is_below(below)
+    else:
+        model = func.coalesce(c.model, "")
+        parts = [and_(model == name, _is_below(bound)) for name, bound in bounds.items()]
+        low = or_(*parts, and_(model.not_in(list(bounds)), _is_below(below)))
+    limits = [below, *bounds.values()]
+    if any(limit is None or limit > LOW_SCORE_CEILING for limit in limits):
+        return [low]
+    return [low, c.score < literal_column(str(LOW_SCORE_CEILING))]
+
+
 def list_texts_of_others(connection: Connection, column: str, value: str, texts: Sequence[str]) -> list[str]:
     """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
     c, found = retrievals.c, list[str]()
@@ -93,6 +109,10 @@ def list_texts_of_others(connection: Connection, column: str, value: str, texts:
         query = select(c.query).where(same, c[column].is_distinct_from(value)).distinct()
         found += connection.scalars(query)
     return found
+
+
+def _is_below(limit: float | None) -> ColumnElement[bool]:
+    return retrievals.c.score.is_not(None) if limit is None else retrievals.c.score < limit
 
 
 _STATE_OF_FORMER = f"CASE WHEN score IS NULL THEN {EMPTY} ELSE {SCORED} END"

@@ -1,6 +1,6 @@
 """Rule: the values that every kind of retrieval log answers with, and what such a log has to answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple, Protocol
@@ -98,12 +98,16 @@ class States:
 
 @dataclass(frozen=True, slots=True)
 class AskedRow:
-    """One query text: how often and how well it scored in the window, and its weekly counts, oldest first."""
+    """One query text: how often and how well it scored in the window, and its weekly counts, oldest first.
+
+    `model` is the embedding model that answered, where rows were asked for by model; "" for none.
+    """
 
     query: str
     count: int
     total: float
     weeks: tuple[int, ...]
+    model: str = ""
 
     def with_counts_of(self, other: "AskedRow") -> "AskedRow":
         """Return this query with another one's counts added."""
@@ -212,6 +216,16 @@ class AskedBy(NamedTuple):
     start_ms: int = 0
 
 
+class ScoreScale(Protocol):
+    """One scale for the scores of several embedding models; `core.drift.scales` makes it of the maps between them."""
+
+    def list_bounds(self, below: float | None) -> Mapping[str, float | None]:
+        """Return what a bound on this scale is on the scale of each other model, by its name."""
+
+    def carry(self, model: str, score: float) -> float:
+        """Return a model's score on this scale; one of a model that is not mapped stays."""
+
+
 def normalize_query(text: str) -> str:
     """Return the text as used by cache and topics: single spaces, case folded."""
     return " ".join(text.split()).casefold()
@@ -243,9 +257,18 @@ class LogReader(Protocol):
         """Return how often each user (else session) asked each text that has a score, per hour or in total."""
 
     def list_asked(
-        self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
+        self,
+        scope: Scope,
+        start_ms: int,
+        end_ms: int,
+        below: float | None,
+        limit: int,
+        bounds: Mapping[str, float | None] | None = None,
     ) -> Iterable[AskedRow]:
-        """Return the distinct texts with a score (under `below`), the most asked in the window first."""
+        """Return the distinct texts with a score (under `below`), the most asked in the window first.
+
+        With `bounds`, the texts are by embedding model, and scores of the models in it have bounds of their own.
+        """
 
     def list_live(self, scope: Scope, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]:
         """Return the figures of each value of a dimension over the newest `most` rows of a window."""

@@ -72,7 +72,8 @@ class LiftingDocument:
 class Prediction:
     """The effect of replacing the index `live` by `target`. Scores and shares are 0 to 1.
 
-    No query reaches the new documents in `unreached`, nor those in `idle`, which are unchanged.
+    No query reaches the new documents in `unreached`, nor those in `idle`, which are unchanged. Scores are on the scale
+    of the embedding `model`, "" where it was not kept.
     """
 
     target: str
@@ -86,6 +87,7 @@ class Prediction:
     new_chunks: int
     removed_chunks: int
     idle: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def lifted_share(self) -> float:

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from core.audit.settings import Family, SettingKey, get_setting, list_settings, name_scope, scope_key, setting_key
 from core.coverage.report import Coverage
 from core.coverage.topics import Topic
+from core.drift.present import PresentScale, make_scale
+from core.drift.report import list_model_maps
 from core.embedding.embed import Embedder, Vectors
+from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput, NotFound
 from core.indexes.backends import Passage, open_indexes
 from core.indexes.ingest import DocumentSource, OnProgress, embed_chunks
@@ -44,7 +47,8 @@ def predict_coverage(
 ) -> Prediction:
     """Return what `source` would do to the topics of `coverage`, and to the well covered queries of the same days.
 
-    Of the low ones it takes the 5,000 most asked, of the others 2,000. Raises what `predict_version` raises.
+    Of the low ones it takes the 5,000 most asked, of the others 2,000. Where the live index has another model than the
+    `embedder`, which grouped the topics, its own model is used. Raises what `predict_version` raises.
     """
     first = coverage.queries[:_MOST_LOW]
     topics = [
@@ -56,8 +60,8 @@ def predict_coverage(
     asked = list_questions(store, coverage.window, limit=_MOST_QUERIES, scope=coverage.scope)
     others = [query for query in asked if query.text not in low]
     return predict_version(
-        embedder, source, live, [*first, *others], topics,
-        threshold=coverage.threshold, on_progress=on_progress,
+        _embedder_for(store, embedder, live.model), source, live, [*first, *others], topics,
+        threshold=coverage.low.of(live.model), on_progress=on_progress,
     )  # fmt: skip
 
 
@@ -98,10 +102,11 @@ def predict_version(
         tuple(tuple(home[hit.text] for hit in found) for found in kept),
         tuple(sorted({chunk.document for chunk in source.chunks} - {chunk.document for chunk in new})),
     )
-    return predict_lift(
+    found = predict_lift(
         queries, vectors, [found[0].score if found else 0.0 for found in hits], unshipped,
         topics=topics, threshold=threshold, target=source.version, live=live.name,
     )  # fmt: skip
+    return replace(found, model=embedder.model)
 
 
 def add_to_live(drafts: DocumentSource, live: Index) -> DocumentSource:
@@ -112,25 +117,44 @@ def add_to_live(drafts: DocumentSource, live: Index) -> DocumentSource:
     return replace(drafts, documents=documents, chunks=(*kept, *drafts.chunks))
 
 
-def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction) -> PredictionCheck:
+def measure_prediction(
+    store: Store, embedder: Embedder, prediction: Prediction, scope: Scope = DEFAULT_SCOPE
+) -> PredictionCheck:
     """Compare a prediction with the scores of its queries in the newest index built from its target.
 
-    Raises NotFound when there is none yet.
+    Scores of an index of another embedding model are carried to the scale of the prediction. Raises NotFound when there
+    is no index yet, and InvalidInput for one of another model without a map.
     """
-    built = [index for index in list_indexes(store) if index.corpus_version == prediction.target]
-    if not built:
+    built = _find_built(store, prediction)
+    if built is None:
         raise NotFound(f"index: no index is built from corpus version {prediction.target!r} yet; build one first")
+    scale = _scale_of(store, prediction, scope)
+    if not _is_comparable(built, scale):
+        raise InvalidInput(
+            "model",
+            f"{prediction.target} was predicted with {scale.model}, and {built.name} is built with {built.model}: "
+            f"learn their map first, with `quarterdeck index map`",
+        )
     texts = [query.text for query in prediction.queries]
-    hits = open_indexes(built[0].location).search(built[0].name, embedder.embed(texts), top_k=1)
-    scores = {text: found[0].score if found else 0.0 for text, found in zip(texts, hits, strict=True)}
-    return compare_prediction(prediction, scores)
+    vectors = _embedder_for(store, embedder, built.model).embed(texts)
+    hits = open_indexes(built.location).search(built.name, vectors, top_k=1)
+    scores = (found[0].score if found else 0.0 for found in hits)
+    carried = {text: scale.carry(built.model, score) for text, score in zip(texts, scores, strict=True)}
+    return compare_prediction(prediction, carried)
 
 
 def measure_in_log(
     store: Store, prediction: Prediction, window: Window, scope: Scope = DEFAULT_SCOPE
 ) -> PredictionCheck:
-    """Compare a prediction with the logged scores of its queries in `window`: whole days after the swap."""
-    asked = list_questions(store, window, scope=scope)
+    """Compare a prediction with the logged scores of its queries in `window`: whole days after the swap.
+
+    Scores of other embedding models are carried to the scale of the prediction; where the index that was built has one
+    without a map, nothing is compared.
+    """
+    built, scale = _find_built(store, prediction), _scale_of(store, prediction, scope)
+    if built and not _is_comparable(built, scale):
+        return compare_prediction(prediction, {})
+    asked = list_questions(store, window, scope=scope, scale=scale)
     return compare_prediction(prediction, {query.text: query.mean_score for query in asked})
 
 
@@ -162,6 +186,25 @@ def list_predictions(store: Store, scope: Scope = DEFAULT_SCOPE) -> tuple[Predic
     else:
         found = list_settings(store, Family.PREDICTION_OF, name_scope(scope))
     return tuple(parse_prediction(stored.value) for stored in found)
+
+
+def _find_built(store: Store, prediction: Prediction) -> Index | None:
+    """Return the newest index that was built from a prediction's target."""
+    return next((each for each in list_indexes(store) if each.corpus_version == prediction.target), None)
+
+
+def _scale_of(store: Store, prediction: Prediction, scope: Scope) -> PresentScale:
+    """Return the scale of a prediction; one without a model was kept before, with the model of its live index."""
+    of_live = next((each.model for each in list_indexes(store) if each.name == prediction.live), "")
+    return make_scale(list_model_maps(store, scope), prediction.model or of_live)
+
+
+def _is_comparable(built: Index, scale: PresentScale) -> bool:
+    return built.model == scale.model or not scale.model or built.model in scale.list_bounds(None)
+
+
+def _embedder_for(store: Store, embedder: Embedder, model: str) -> Embedder:
+    return embedder if embedder.model == model else Embedder(model, cache=VectorCache(store))
 
 
 def _search_past(live: Index, vectors: Vectors, gone: set[str], top_k: int) -> list[tuple[Passage, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
+from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.calendars import Calendar
 from core.log.filters import LABELS, QuestionFilter
@@ -46,11 +47,11 @@ class ShownSpan:
     calendar: Calendar
 
 
-def make_filter(pairs: Pairs, scope: Scope, span: ShownSpan, *, threshold: float) -> QuestionFilter:
+def make_filter(pairs: Pairs, scope: Scope, span: ShownSpan, *, low: LowScores) -> QuestionFilter:
     """Return the questions that pairs of a name of FILTERS and a value mean; topics are narrowed to elsewhere.
 
-    A day, or a time since when, replaces that part of the span; an id is looked for at any time. Questions are low
-    under `threshold`. Raises InvalidInput, naming the filter.
+    A day, or a time since when, replaces that part of the span; an id is looked for at any time. Raises
+    InvalidInput, naming the filter.
     """
     start_ms, end_ms = _read_span(pairs, span)
     score_name, score_below = _read_score(_last(pairs, "score"))
@@ -59,7 +60,8 @@ def make_filter(pairs: Pairs, scope: Scope, span: ShownSpan, *, threshold: float
         start_ms=start_ms,
         end_ms=end_ms,
         states=tuple(_all(pairs, "state")),
-        below=threshold if _last(pairs, "low") else None,
+        below=low.below if _last(pairs, "low") else None,
+        bounds=low.bounds if _last(pairs, "low") else (),
         search=" ".join(_all(pairs, "text")),
         retrieval_id=_last(pairs, "id"),
         session_id=_last(pairs, "session"),

@@ -3,6 +3,7 @@
 `comparing.py` says which questions would get worse and which better. Nothing here changes or stores anything.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from datetime import datetime, timedelta
 from core.arms.histories import scopes_of_flag
 from core.audit.trail import AuditEntry
 from core.deployments.colors import Deployment
+from core.drift.present import make_scale
+from core.drift.report import list_model_maps
 from core.flags.canary_plan import CANARY, STABLE
 from core.flags.definition import FlagDefinition
 from core.flags.store import Flag
@@ -33,7 +36,10 @@ from quarterdeck.store import Store
 DAYS = 28
 _MOST_ROWS = 20_000  # of each side, the newest
 _INDEX, _PROMPT = "index_version", "prompt_version"
-_TWO_SCALES = "the two indexes are of two models, whose scores lie on different scales"
+_TWO_SCALES = (
+    "its scores and those of what answers now are of two embedding models, on different scales, and no map leads from "
+    "one to the other (`quarterdeck index map`)"
+)
 _Rows = Sequence[LoggedQuestion]
 
 
@@ -55,8 +61,8 @@ def rehearse_canary(store: Store, flag: Flag, *, now: datetime) -> Rehearsal:
     if arms := read_arms(flag.key, flag.definition):
         known = list_scopes_of(store, flag.environment)
         judging = [scope for scope in known if not services or scope.service in services]
-        if told := _rehearse_indexes(store, arms.candidate, arms.live, judging):
-            return told
+        if kept := _find_replay(store, arms.candidate, arms.live, judging):
+            return reverse_replay(kept, arms.live)
     since = _began(list_flag_entries(store, flag.environment, flag.key), flag, now)
     period = _Period(scopes_of_flag(flag.environment, services), since, now)
     name, gone, back = (_INDEX, arms.candidate, arms.live) if arms else ("arm", CANARY, STABLE)
@@ -64,7 +70,7 @@ def rehearse_canary(store: Store, flag: Flag, *, now: datetime) -> Rehearsal:
         sides = _read_users(store, flag, period, (CANARY,), (STABLE,))
     else:
         sides = _read_values(store, period, name, (gone,), (back,))
-    return _compare(sides, back, _say_same(period))
+    return _compare_scores(store, sides, back, _say_same(period))
 
 
 def rehearse_flag(store: Store, flag: Flag, *, now: datetime) -> Rehearsal:
@@ -81,12 +87,14 @@ def rehearse_flag(store: Store, flag: Flag, *, now: datetime) -> Rehearsal:
     named = [(name, str(flag.view.metadata[name])) for name in DIMENSIONS if name in flag.view.metadata]
     if named:
         name, value = named[0]
-        compare = _compare_judged if name == _PROMPT else _compare
-        return compare(_read_others(store, period, name, value), back_to, _say_same(period))
+        sides = _read_others(store, period, name, value)
+        if name == _PROMPT:
+            return _compare_judged(sides, back_to, _say_same(period))
+        return _compare_scores(store, sides, back_to, _say_same(period))
     off = [name for name, value in flag.view.variants.items() if value is False or name in ("off", STABLE)]
     if flag.view.experiment is not None and off:
         gone = [name for name in flag.view.variants if name not in off]
-        return _compare(_read_users(store, flag, period, gone, off), back_to, _say_same(period))
+        return _compare_scores(store, _read_users(store, flag, period, gone, off), back_to, _say_same(period))
     why = (
         f"the log does not say which answers {flag.key} changed; name its part of the log in the metadata, such as "
         '"prompt_version": "v3", or set "experiment": true'
@@ -104,10 +112,11 @@ def rehearse_index(store: Store, alias: str, scope: Scope, *, now: datetime) -> 
     former = find_rollback(store, alias)
     if live is None or former is None:
         return None
-    if told := _rehearse_indexes(store, live.index_name, former, [scope]):
-        return told
+    if kept := _find_replay(store, live.index_name, former, [scope]):
+        return reverse_replay(kept, former)
     period = _Period((scope,), now - timedelta(days=DAYS), now)
-    return _compare(_read_values(store, period, _INDEX, (live.index_name,), (former,)), former, _say_same(period))
+    sides = _read_values(store, period, _INDEX, (live.index_name,), (former,))
+    return _compare_scores(store, sides, former, _say_same(period))
 
 
 def rehearse_color(store: Store, found: Deployment, *, now: datetime) -> Rehearsal:
@@ -123,7 +132,7 @@ def rehearse_color(store: Store, found: Deployment, *, now: datetime) -> Rehears
     since = _Period(scope, max(found.since, now - days), now)
     before = _Period(scope, found.since - days, found.since)
     told = f"the same questions since the switch and in the {DAYS} days before it, whatever else changed then"
-    rehearsed = _compare((_read(store, since), _read(store, before)), back_to, told)
+    rehearsed = _compare_scores(store, (_read(store, since), _read(store, before)), back_to, told)
     if not rehearsed.asked:
         return replace(rehearsed, unknown=f"no question of a service {found.service} is in the log since the switch")
     return rehearsed
@@ -156,14 +165,6 @@ def _began(entries: Sequence[AuditEntry], flag: Flag, now: datetime) -> datetime
         if before.variants != flag.view.variants or before.share_pct == 0:
             break
     return max(began, now - timedelta(days=DAYS))
-
-
-def _rehearse_indexes(store: Store, gone: str, back: str, scopes: Iterable[Scope]) -> Rehearsal | None:
-    """Return what is known of two indexes without their rows: a kept replay, or that their scores do not compare."""
-    if kept := _find_replay(store, gone, back, scopes):
-        return reverse_replay(kept, back)
-    models = {index.model for index in list_indexes(store) if index.name in (gone, back)}
-    return Rehearsal(back, unknown=_TWO_SCALES) if len(models) > 1 else None
 
 
 def _names_of(version: int) -> tuple[str, ...]:
@@ -206,6 +207,39 @@ def _read_users(
     rows = [(seen.get(row.user_id or row.session_id or ""), row) for row in _read(store, period)]
     first, second = ([row for got, row in rows if got and got <= set(side)] for side in (gone, back))
     return first, second
+
+
+def _compare_scores(store: Store, sides: tuple[_Rows, _Rows], back_to: str, basis: str) -> Rehearsal:
+    """Compare scores, those of other embedding models on the scale of the one that answers most of what would go.
+
+    Where each side has a model of its own, the map between them makes the means equal, so the mean is not told. Models
+    are those of registered indexes; without a map, nothing is compared.
+    """
+    of_index = {index.name: index.model for index in list_indexes(store)}
+    embedding = set(of_index.values())
+
+    def model_of(row: LoggedQuestion) -> str:
+        named = row.model or of_index.get(row.index_version or "", "")
+        return named if named in embedding else ""
+
+    gone, back = (Counter(filter(None, map(model_of, side))) for side in sides)
+    if len(gone.keys() | back.keys()) < 2:
+        return _compare(sides, back_to, basis)
+    model = max(gone or back, key=lambda name: ((gone or back)[name], name))
+    scopes = {Scope(row.environment, row.service) for side in sides for row in side}
+    scales = {scope: make_scale(list_model_maps(store, scope), model) for scope in scopes}
+    others = (gone.keys() | back.keys()) - {model}
+    if any(not others <= scale.list_bounds(None).keys() for scale in scales.values()):
+        return Rehearsal(back_to, asked=len(sum_answers(sides[0], Rehearsed.SCORE)), unknown=_TWO_SCALES)
+
+    def carry(row: LoggedQuestion) -> LoggedQuestion:
+        scale, score = scales[Scope(row.environment, row.service)], row.similarity
+        return row if score is None else replace(row, similarity=scale.carry(model_of(row), score))
+
+    told = f"{basis}, scores of {', '.join(sorted(others))} on the scale of {model} by their map"
+    first, second = ([carry(row) for row in side] for side in sides)
+    found = _compare((first, second), back_to, told)
+    return found if gone.keys() & back.keys() else replace(found, mean=None)
 
 
 def _compare(sides: tuple[_Rows, _Rows], back_to: str, basis: str, *, metric: Rehearsed = Rehearsed.SCORE) -> Rehearsal:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from core.drift.scales import ModelMap
 from core.errors import InvalidInput
 from core.ledger.entries import EffectPrediction
 from core.replay.answering import AnswerComparison
@@ -153,6 +154,8 @@ class ReplayResult:
     that of documents. `better` and `worse` are shares of the times asked that move by more than 0.01.
     `logged_score` is what the log says of the same questions: far from `live_score`, the service does more than search.
     `embedded` counts texts that were not cached, questions and passages. `costs` are those of both sides, live first.
+    Across embedding models, `score` is the shift of the raw scores; where a map leads to the live model's scale,
+    `carried` is the shift on it.
     """
 
     about: ReplayOf
@@ -173,12 +176,18 @@ class ReplayResult:
     costs: tuple[SideCost, ...] = ()
     answers: AnswerComparison | None = None
     watched: tuple[WatchedVerdict, ...] = ()
+    carried: ReplayShift | None = None
+
+    @property
+    def watched_shift(self) -> ReplayShift:
+        """The shift of the mean as it will be watched: with a map, on the scale of the live model."""
+        return self.carried or self.score
 
     @property
     def predicted(self) -> EffectPrediction:
         """The predicted effect on the mean score that is watched: the shift, its interval widened by 0.01 each way."""
-        low, high = self.score.low - _MISSED, self.score.high + _MISSED
-        return EffectPrediction(self.score.value, max(-1.0, low), min(1.0, high))
+        shift = self.watched_shift
+        return EffectPrediction(shift.value, max(-1.0, shift.low - _MISSED), min(1.0, shift.high + _MISSED))
 
     @property
     def low_share(self) -> StateShift:
@@ -196,11 +205,13 @@ def compare_hits(
     embedded: int = 0,
     costs: tuple[SideCost, ...] = (),
     answers: AnswerComparison | None = None,
+    bridge: ModelMap | None = None,
 ) -> ReplayResult:
     """Return how the candidate does against what is live on the drawn questions.
 
     `labels` name topics by id. `segments` give, for a dimension and its value, the weight of each question there, by
-    its place in `drawn`. Raises InvalidInput without questions, and where hits do not fit.
+    its place in `drawn`. `bridge` leads from the candidate's embedding model to the live one. Raises
+    InvalidInput without questions, and where hits do not fit.
     """
     if not drawn:
         raise InvalidInput("questions", f"there are none with a score from {about.first} to {about.last}")
@@ -212,6 +223,7 @@ def compare_hits(
     live, candidate = _score_sides(hits, logged, weights, learned=bool(about.kinds))
     shown = map_scores(candidate, live, weights) if about.changes_model else candidate
     moved = shown - live
+    scaled = _carry(candidate, bridge) if bridge and about.changes_model else candidate
     topics = [
         describe_group("topic", name, labels.get(name) or "other questions", weigh_topic(drawn, name), (live, shown))
         for name in {each.topic_id for each in drawn}
@@ -228,7 +240,7 @@ def compare_hits(
         live_score=mean_of(live, capped),
         candidate_score=mean_of(candidate, capped),
         score=estimate_shift(capped, candidate - live),
-        states=tuple(_count_states(hits, (live, candidate), about.threshold, weights)),
+        states=tuple(_count_states(hits, (live, scaled), about.threshold, weights)),
         overlap=mean_of([each.overlap for each in hits], weights),
         document_overlap=mean_of([each.document_overlap for each in hits], weights),
         better=mean_of(moved > CHANGED, weights),
@@ -238,7 +250,13 @@ def compare_hits(
         changed=_pick_changed(drawn, hits, (live, candidate, moved), answers),
         costs=costs,
         answers=answers,
+        carried=None if scaled is candidate else estimate_shift(capped, scaled - live),
     )
+
+
+def _carry(scores: Floats, bridge: ModelMap) -> Floats:
+    """Return scores on the scale of the other model; 0 is that of a search without hits."""
+    return np.array([bridge.apply(score) if score else 0.0 for score in scores.tolist()])
 
 
 def _pick_changed(

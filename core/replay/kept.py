@@ -44,6 +44,7 @@ def parse_replay(told: Mapping[str, Any]) -> ReplayResult:
                 }
             ),
             "score": ReplayShift(**told["score"]),
+            "carried": ReplayShift(**told["carried"]) if told.get("carried") else None,
             "states": tuple(
                 StateShift(HitState(each["state"]), each["live"], each["candidate"], ReplayShift(**each["share"]))
                 for each in told["states"]

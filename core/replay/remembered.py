@@ -5,19 +5,13 @@ One JSON line each, written at once, so that a cancelled run goes on where it st
 
 import hashlib
 import json
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-from core.errors import Conflict, SourceUnavailable
+from core.errors import SourceUnavailable
+from core.jobs.alone import working_alone
 from core.prompts.answers import Answer
 from core.prompts.journal import Journal
 from core.tracking.cases import CaseResult
@@ -77,25 +71,10 @@ class RememberedScores:
             raise SourceUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
 
 
-@contextmanager
-def replaying_alone(folder: Path, name: str, scope: str) -> Iterator[None]:
-    """Hold the lock of a candidate's replays for a scope; that of a killed run is free.
+def replaying_alone(folder: Path, name: str, scope: str) -> AbstractContextManager[None]:
+    """Hold the lock of a candidate's replays for a scope: nothing is asked or paid for twice.
 
-    Raises Conflict while another process replays it: nothing is asked or paid for twice.
+    Raises Conflict while another process replays it, and SourceUnavailable.
     """
-    if fcntl is None:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / f"{hash_parts(name, scope)}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SourceUnavailable(f"{folder} cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(f"{name} is already being replayed for {scope}; wait for it, or cancel it") from error
-        yield
-    finally:
-        os.close(handle)
+    busy = f"{name} is already being replayed for {scope}; wait for it, or cancel it"
+    return working_alone(folder / f"{hash_parts(name, scope)}.lock", busy=busy)

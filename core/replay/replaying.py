@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.coverage.assignments import TopicAssignments
+from core.drift.present import PresentScale, make_scale
+from core.drift.report import list_model_maps
+from core.drift.scales import find_map
 from core.embedding.embed import Embedder, Vectors
 from core.errors import InvalidInput
 from core.indexes.backends import Passage
@@ -86,7 +89,8 @@ def replay_sides(
     """
     live, candidate = sides
     labels = topics.labels if topics else {}
-    asked, drawn = _draw(store, plan, topics)
+    maps = list_model_maps(store, plan.scope)
+    asked, drawn = _draw(store, plan, topics, make_scale(maps, live.model))
     about = ReplayOf(
         live.name, candidate.name, live.model, candidate.model, plan.scope.environment, plan.scope.service,
         plan.window.first, plan.window.last, len(asked), sum(query.count for query in asked), plan.threshold,
@@ -112,14 +116,15 @@ def replay_sides(
     return compare_hits(
         about, drawn, _pair(before, after, plan.top_k), labels=labels, segments=_weigh_segments(store, drawn, plan),
         embedded=embedded + live.embedded + candidate.embedded, costs=(live_cost, cost), answers=answered,
+        bridge=find_map(maps, candidate.model, live.model),
     )  # fmt: skip
 
 
 def _draw(
-    store: Store, plan: ReplayPlan, topics: TopicAssignments | None
+    store: Store, plan: ReplayPlan, topics: TopicAssignments | None, scale: PresentScale
 ) -> tuple[Sequence[AskedQuery], tuple[DrawnQuestion, ...]]:
-    """Return the questions of the log, and those that are drawn."""
-    asked = list_questions(store, plan.window, limit=MOST_DISTINCT, scope=plan.scope)
+    """Return the questions of the log, with scores on the scale of the live model, and those that are drawn."""
+    asked = list_questions(store, plan.window, limit=MOST_DISTINCT, scope=plan.scope, scale=scale)
     by_text = topics.by_text if topics else {}
     topic_of = {query.text: by_text.get(normalize_query(query.text), "") for query in asked}
     return asked, draw_questions(asked, topic_of, size=plan.sample, seed=plan.seed)

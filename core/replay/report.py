@@ -49,7 +49,8 @@ def show_replay(store: Store, kept: ReplayResult, *, readable: bool) -> ReplayRe
         window = Window(about.first, about.last)
         asked = list_questions(store, window, limit=MOST_DISTINCT, scope=scope)
         texts = {hash_text(query.text).hex(): query.text for query in asked}
-        labels = {topic.topic_id: topic.label for topic in list_backlog(store, about.live_model, scope)}
+        models = dict.fromkeys((about.live_model, about.candidate_model))  # topics are carried to another model
+        labels = {topic.topic_id: topic.label for model in models for topic in list_backlog(store, model, scope)}
     return replace(
         kept,
         topics=_label(kept.topics, labels),

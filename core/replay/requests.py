@@ -122,13 +122,13 @@ def read_candidate(config: Config, request: ReplayRequest) -> ReplayCandidate:
 def foresee(store: Store, found: ReplayResult, *, today: date) -> ReplayResult:
     """Return a replay with the verdicts that are watched as they would become.
 
-    A change of the embedding model begins a new reference, so there is no verdict to foresee.
+    Without a map, a change of the embedding model begins a new reference, so there is no verdict to foresee.
     """
-    if found.about.changes_model or not found.score.value:
+    if (found.about.changes_model and found.carried is None) or not found.watched_shift.value:
         return found
     scope = Scope(found.about.environment, found.about.service)
     days = report_drift(store, scope=scope, today=today).days
-    watched = foresee_drift(days, found.score, today=today, accepted_on=get_accepted_day(store, scope))
+    watched = foresee_drift(days, found.watched_shift, today=today, accepted_on=get_accepted_day(store, scope))
     return replace(found, watched=(watched,) if watched else ())
 
 

@@ -1,8 +1,9 @@
 """Shell: finds the questions of a review queue by a rule: random, low scores, each topic, judge and user disagree."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.coverage.report import Coverage
+from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.log.questions import list_newest
@@ -31,7 +32,7 @@ class ReviewSample:
 
 
 def draw_items(
-    store: Store, scope: Scope, window: Window, wanted: ReviewSample, *, threshold: float,
+    store: Store, scope: Scope, window: Window, wanted: ReviewSample, *, low: LowScores,
     coverage: Coverage | None = None,
 ) -> tuple[ReviewItem, ...]:  # fmt: skip
     """Return the questions that a rule draws from the newest 20,000 of a window; fewer where there are not so many.
@@ -46,8 +47,9 @@ def draw_items(
         asked = {each.retrieval_id: each.asked_ms for each in judged if each.value is not None and each.drawn}
         if len(asked) >= wanted.size:
             return _to_items(draw(asked, wanted.size, seed=wanted.seed), asked)
-    below = threshold if wanted.rule in (ReviewRule.LOW, ReviewRule.TOPIC) else None
-    filters = QuestionFilter(scope=scope, start_ms=start_ms, end_ms=end_ms, below=below)
+    filters = QuestionFilter(scope=scope, start_ms=start_ms, end_ms=end_ms)
+    if wanted.rule in (ReviewRule.LOW, ReviewRule.TOPIC):
+        filters = replace(filters, below=low.below, bounds=low.bounds)
     found = _prefer_answered([each for each in list_newest(store, filters, limit=MOST_READ) if each.query])
     asked = {each.retrieval_id: to_ms(each.ts) for each in found}
     if wanted.rule is ReviewRule.TOPIC:

@@ -22,7 +22,7 @@ from app.http.v1.models import (
     Untrusted,
     cut_page,
 )
-from app.http.v1.reads import get_embedder, load_coverage, load_known_questions, load_threshold, today_of
+from app.http.v1.reads import get_embedder, load_coverage, load_known_questions, load_low, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import narrow_to_topic
 from core.coverage.newcomers import narrow_to_new
@@ -236,8 +236,7 @@ def _read_filter(caller: Caller, scope: Scope, days: int, filters: list[str]) ->
     store, today = get_store(), today_of(scope)
     calendar = calendar_of(store, scope)
     span = ShownSpan(calendar.start_of(today - timedelta(days=days - 1)), calendar.end_of(today), calendar)
-    threshold = load_threshold(scope)
-    wanted = make_filter(pairs, scope, span, threshold=threshold)
+    wanted = make_filter(pairs, scope, span, low=load_low(scope))
     if new := next((value for name, value in pairs if name == "new"), ""):
         wanted = narrow_to_new(store, wanted, scope, new)[1]
     if topic := next((value for name, value in pairs if name == "topic"), ""):

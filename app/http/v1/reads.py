@@ -20,12 +20,13 @@ from core.coverage.closing import report_shelves
 from core.coverage.report import (
     Coverage,
     call_topics,
-    find_threshold,
+    find_low,
     hide_questions,
     name_hidden,
     report_coverage,
 )
 from core.coverage.shelves import ShelvedTopic
+from core.drift.present import LowScores
 from core.drift.report import DriftOverview, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -77,7 +78,7 @@ class Recent(Generic[_Value]):
 
 
 _drift = Recent[DriftOverview](15)
-_threshold = Recent[float](60)
+_low = Recent[LowScores](60)
 _coverage = Recent[Coverage](60, most=10)
 _known = Recent[KnownQuestions](600, most=3)
 _changed = Recent[WhatChanged](15, most=20)
@@ -98,10 +99,10 @@ def load_drift(scope: Scope) -> DriftOverview:
     return _drift.get((store, scope, today), lambda: report_drift(store, scope=scope, today=today))
 
 
-def load_threshold(scope: Scope) -> float:
-    """Return the similarity under which questions of a scope score low."""
+def load_low(scope: Scope) -> LowScores:
+    """Return the similarity under which questions of a scope score low, by embedding model."""
     store, today, low = get_store(), today_of(scope), get_config().low_score
-    return _threshold.get((store, scope, today), lambda: find_threshold(store, scope=scope, today=today, low_score=low))
+    return _low.get((store, scope, today), lambda: find_low(store, scope=scope, today=today, low_score=low))
 
 
 def load_coverage(scope: Scope, days: int) -> Coverage:

@@ -21,7 +21,7 @@ from app.http.v1.models import (
     Untrusted,
     cut_page,
 )
-from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, load_threshold, today_of
+from app.http.v1.reads import GAP_DAYS, get_embedder, load_low, load_named_coverage, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import find_topic
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic, list_backlog
@@ -249,8 +249,7 @@ def get_topic_seen(caller: From, topic_id: TopicId) -> BacklogDetailAnswer:
     """Return a topic on the backlog, what corpus versions are predicted to do for it, and whether it is closed."""
     topic = _find(caller, topic_id)
     store, today = get_store(), today_of(topic.scope)
-    threshold = load_threshold(topic.scope)
-    closing = measure_closing(store, get_embedder(), topic, threshold=threshold, today=today)
+    closing = measure_closing(store, get_embedder(), topic, low=load_low(topic.scope), today=today)
     predictions = tuple(
         PredictionAnswer(
             target=target, live_score=each.live_score, predicted_score=each.predicted_score,
@@ -301,7 +300,7 @@ def list_found_documents(
     """Return the documents that were found in a window, those that need the most work first."""
     scope, store = caller.find_scope(environment, service), get_store()
     today = today_of(scope)
-    below = load_threshold(scope)
+    below = load_low(scope).below
     found = list_documents(store, scope, first=today - timedelta(days=days - 1), last=today)
     items, following = cut_page(report_documents(found, below=below).rows, cursor, limit)
     return Page[DocumentAnswer](items=tuple(map(DocumentAnswer.model_validate, items)), next=following)

@@ -72,7 +72,11 @@ def render_result(found: ReplayResult) -> None:
         f"In the log, these questions have a mean of {found.logged_score:.2f}."
     )
     if about.changes_model:
-        st.caption("The two models score on different scales: the tables show the live model's score of the same rank.")
+        st.caption(
+            "The two models score on different scales: the tables show the live model's score of the same rank. "
+            + (f"By their map, on the live model's scale, the mean changes by {_say(found.carried)}."
+               if found.carried else "No map between them is known.")
+        )  # fmt: skip
     if about.kinds:
         st.caption(f"The log maps {plain(', '.join(about.kinds))} to similarities; scores are carried to its scale.")
     if found.costs:

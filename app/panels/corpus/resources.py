@@ -84,7 +84,7 @@ def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStag
 @st.cache_resource(ttl=300, max_entries=5, show_spinner="Searching the built index …")
 def load_search_check(target: str, scope: Scope, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
     """Return the prediction for a corpus version compared with what the index built from it finds."""
-    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target, scope))
+    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target, scope), scope)
 
 
 @st.cache_resource(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")

@@ -18,6 +18,7 @@ from core.coverage.judging import count_findings
 from core.coverage.newcomers import report_emerging
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.coverage.shelves import ShelvedTopic
+from core.drift.present import LowScores
 from core.embedding.backfill import Backfill
 from core.indexes.registry import list_aliases
 from core.predictions.nearest import Nearest, find_nearest
@@ -75,9 +76,9 @@ def load_map(scope: Scope, today: date, window_days: int, clusters: int | None) 
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=100, show_spinner="Looking for traces …")
-def load_traces(texts: tuple[str, ...], scope: Scope, start_ms: int, end_ms: int, below: float) -> dict[str, str]:
+def load_traces(texts: tuple[str, ...], scope: Scope, start_ms: int, end_ms: int, low: LowScores) -> dict[str, str]:
     """Return the addresses of the newest traces of some questions."""
-    return link_traces(get_store(), texts, scope=scope, start_ms=start_ms, end_ms=end_ms, below=below)
+    return link_traces(get_store(), texts, scope=scope, start_ms=start_ms, end_ms=end_ms, low=low)
 
 
 @st.cache_resource(

@@ -101,7 +101,7 @@ def render_samples(topic: Topic, coverage: Coverage) -> None:
     """What people typed, each with a link to its newest trace where the service has an address for them."""
     st.caption("Typical questions")
     window = coverage.window
-    links = load_traces(topic.sample_queries, coverage.scope, window.start_ms, window.end_ms, coverage.threshold)
+    links = load_traces(topic.sample_queries, coverage.scope, window.start_ms, window.end_ms, coverage.low)
     rows: list[dict[str, str | None]] = [
         {"query": ui.shorten(sample, 400), **({"trace": links.get(sample)} if links else {})}
         for sample in topic.sample_queries

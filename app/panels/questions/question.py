@@ -21,6 +21,7 @@ from app.panels.questions.table import find_feedback, say_feedback
 from app.resources import get_embedder
 from app.text import plain, show_unseen
 from core.coverage.assignments import TopicAssignments
+from core.drift.present import LowScores
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.questions.again import SearchedAgain, is_embedded
 from quarterdeck.scope import Scope
@@ -30,18 +31,18 @@ _STATE_COLORS = {"scored": "green", "unscored": "gray", "empty": "orange", "fail
 
 
 def render_question(
-    question: LoggedQuestion, threshold: float, environment: str, topics: TopicAssignments | None = None
+    question: LoggedQuestion, low: LowScores, environment: str, topics: TopicAssignments | None = None
 ) -> None:
     """Draw the panel of one question."""
     with st.container(border=True):
         st.markdown(f"**{plain(ui.shorten(question.query, 600)) or 'The text of this question was removed.'}**")
         st.caption(_say_where(question))
-        st.markdown(_say_standing(question, threshold))
+        st.markdown(_say_standing(question, low))
         if question.trace_id and (link := load_service(question.service).link_to(question.trace_id)):
             st.link_button("Open the trace", link, icon=":material/open_in_new:", type="tertiary")
         render_judging([question], environment, key=question.retrieval_id)
         render_membership(question, environment, topics)
-        render_add_to_cases([question], threshold, environment, key=question.retrieval_id)
+        render_add_to_cases([question], low.below, environment, key=question.retrieval_id)
         panels: dict[str, Callable[[], None]] = {
             "Hits": lambda: _render_hits(question),
             "Session": lambda: _render_session(question),
@@ -69,13 +70,12 @@ def _say_where(question: LoggedQuestion) -> str:
     return plain(" · ".join(where))
 
 
-def _say_standing(question: LoggedQuestion, threshold: float) -> str:
+def _say_standing(question: LoggedQuestion, low: LowScores) -> str:
     badge = f":{_STATE_COLORS[question.state]}-badge[{question.state}]"
     told = []
     if question.similarity is not None:
-        is_low = question.similarity < threshold
-        badge += " :orange-badge[▼ low]" if is_low else ""
-        told.append(f"score {ui.format_score(question.similarity)}, low under {threshold:.2f}")
+        badge += " :orange-badge[▼ low]" if low.holds(question.model, question.similarity) else ""
+        told.append(f"score {ui.format_score(question.similarity)}, low under {low.of(question.model):.2f}")
     if question.score is not None and question.score != question.similarity:
         told.append(f"{question.score_kind} {question.score:.3g}")
     if question.answerability is not None:

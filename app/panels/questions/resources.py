@@ -10,7 +10,8 @@ from core.cases.proposals import Proposals, propose_cases
 from core.coverage.asked import find_topic, narrow_to_topic
 from core.coverage.assignments import TopicAssignments, assign_topics
 from core.coverage.newcomers import narrow_to_new
-from core.coverage.report import find_threshold, report_coverage
+from core.coverage.report import find_low, report_coverage
+from core.drift.present import LowScores
 from core.jobs.looking import Lookup
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, QuestionPage
 from core.log.metrics import Daily, Segments, list_metric_days, list_metric_segments
@@ -53,9 +54,14 @@ def load_states(scope: Scope, first: date, last: date) -> States:
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
+def load_low(scope: Scope, today: date) -> LowScores:
+    """Return the similarity under which questions of a scope score low, by embedding model."""
+    return find_low(get_store(), scope=scope, today=today, low_score=get_config().low_score)
+
+
 def load_threshold(scope: Scope, today: date) -> float:
-    """Return the similarity under which questions of a scope score low."""
-    return find_threshold(get_store(), scope=scope, today=today, low_score=get_config().low_score)
+    """Return the same for the embedding model that answers now."""
+    return load_low(scope, today).below
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Looking for the topic …")

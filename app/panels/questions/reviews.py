@@ -9,6 +9,7 @@ from app.resources import get_store
 from app.text import plain, plain_error, show_unseen
 from app.visitor import get_visitor, lock, make_act, may_read_questions
 from core.audit.actions import Action
+from core.drift.present import LowScores
 from core.errors import QuarterdeckError
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.reviews.operations import close_queue, label_question
@@ -24,7 +25,7 @@ _MOST_FORMER = 3
 _LOOK = ui.StatusLook("Review", "blue", "✎")
 
 
-def render_reviews(frame: ui.Frame, threshold: float) -> None:
+def render_reviews(frame: ui.Frame, low: LowScores) -> None:
     """Draw the chosen queue: the next question for its reviewers, its progress for everybody else."""
     if not may_read_questions(frame.environment):
         st.caption("Your role does not include reading questions: you cannot review them. Ask an admin.")
@@ -36,7 +37,7 @@ def render_reviews(frame: ui.Frame, threshold: float) -> None:
             "No question waits for a review.", _LOOK,
             detail="Begin a queue: by a rule below, or from questions that you select in the list.",
         )  # fmt: skip
-        render_new_queue(frame, threshold)
+        render_new_queue(frame, low)
         return
     names = {str(queue.queue_id): queue for queue in queues}
     if st.session_state.get("queue") not in names:
@@ -54,7 +55,7 @@ def render_reviews(frame: ui.Frame, threshold: float) -> None:
     _render_next(progress)
     _render_progress(progress)
     with st.container(horizontal=True):
-        render_new_queue(frame, threshold)
+        render_new_queue(frame, low)
         if progress.queue.closed is None:
             st.button(
                 "Close this queue", type="tertiary", on_click=_close, args=(progress.queue,),

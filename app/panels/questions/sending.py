@@ -11,6 +11,7 @@ from app.panels.questions.resources import TOPIC_DAYS, load_queues
 from app.resources import get_store
 from app.visitor import get_visitor, lock, make_act
 from core.audit.actions import Action
+from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion
 from core.log.retrievals import Window
@@ -26,7 +27,7 @@ _RULES = tuple(rule for rule in ReviewRule if rule is not ReviewRule.SELECTION)
 _SIZE = 60
 
 
-def render_new_queue(frame: ui.Frame, threshold: float) -> None:
+def render_new_queue(frame: ui.Frame, low: LowScores) -> None:
     """Draw the form that begins a queue by a rule, over the days that the page shows."""
     with (
         st.popover("New review queue", icon=":material/playlist_add:"),
@@ -39,7 +40,7 @@ def render_new_queue(frame: ui.Frame, threshold: float) -> None:
         left.number_input("How many", 1, MOST_QUESTIONS, _SIZE, key="review_new_size")
         right.number_input("Seed", 0, 1_000_000, 0, key="review_new_seed", help="The same seed draws the same ones.")
         st.form_submit_button(
-            "Begin", on_click=_begin, args=(frame, threshold), **lock(Action.REVIEW_CREATE, frame.environment)
+            "Begin", on_click=_begin, args=(frame, low), **lock(Action.REVIEW_CREATE, frame.environment)
         )
 
 
@@ -72,7 +73,7 @@ def _draft(form: str, scope: Scope, rule: ReviewRule) -> QueueDraft:
     return QueueDraft(scope, name, ReviewTask(st.session_state[f"review_{form}_task"]), rule, reviewers)
 
 
-def _begin(frame: ui.Frame, threshold: float) -> None:
+def _begin(frame: ui.Frame, low: LowScores) -> None:
     rule = ReviewRule(st.session_state["review_new_rule"])
     size, seed = int(st.session_state["review_new_size"]), int(st.session_state["review_new_seed"])
 
@@ -81,7 +82,7 @@ def _begin(frame: ui.Frame, threshold: float) -> None:
         is_by_topic = rule is ReviewRule.TOPIC
         coverage = load_coverage(frame.scope, frame.today, min(frame.days, TOPIC_DAYS), None) if is_by_topic else None
         sample = ReviewSample(draft.task, rule, size, seed)
-        return draw_items(get_store(), frame.scope, window, sample, threshold=threshold, coverage=coverage)
+        return draw_items(get_store(), frame.scope, window, sample, low=low, coverage=coverage)
 
     _create("new", frame.scope, rule, find)
 

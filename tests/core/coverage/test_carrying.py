@@ -1,18 +1,24 @@
 """Topics keep their id, name and decision when the embedding model changes, and when it changes back."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from core.audit.acts import Act
+from core.coverage.asked import narrow_to_low
 from core.coverage.backlog import TopicState, list_backlog
 from core.coverage.carrying import carry_topics
 from core.coverage.operations import mark_topic
 from core.coverage.report import report_coverage
 from core.coverage.topics import KnownTopic
+from core.drift.operations import save_model_map
+from core.drift.scales import ModelMap
 from core.embedding.embed import Embedder, Vectors
 from core.embedding.vectors import VectorCache
+from core.log.filters import QuestionFilter
+from core.log.questions import count_questions
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE
@@ -73,6 +79,30 @@ def test_topics_keep_id_name_and_decision_across_a_change_of_the_model_and_back(
     assert list_backlog(store, "small") == ()
     assert group(store, small) == before
     assert {each.topic_id for each in list_backlog(store, "small")} == set(before.values())
+
+
+def test_in_the_first_week_after_the_change_low_questions_are_those_of_one_scale(store: Store) -> None:
+    """Forty days at 0.5 and three at 0.65, as the new model scores; one question in ten is about vpp and scores low."""
+    rows = []
+    for at in range(-40, 3):
+        model, well, low = ("small", 0.5, 0.3) if at < 0 else ("large", 0.65, 0.55)
+        rows += [
+            Retrieval(
+                NOON + timedelta(days=at - 3, seconds=n), f"vpp number {n}" if n % 10 == 0 else f"mount {n}",
+                low if n % 10 == 0 else well + n / 10_000, model=model,
+            )
+            for n in range(60)
+        ]  # fmt: skip
+    append_retrievals(store, rows)
+    save_model_map(store, ModelMap("small", "large", ((0.2, 0.5), (0.8, 0.8)), 0.004, 400), ADA)
+    large = Directions("large", store, dimension=12, vpp=5)
+    found = report_coverage(store, large, scope=DEFAULT_SCOPE, today=TODAY)
+    assert found.low_share == pytest.approx(0.1)
+    assert {query.text.split()[0] for query in found.queries} == {"vpp"}
+    assert [query.mean_score for query in found.queries] == pytest.approx([0.55] * 6)
+    wanted = narrow_to_low(store, QuestionFilter(), scope=DEFAULT_SCOPE, today=TODAY, low_score=None)
+    assert count_questions(store, wanted) == 43 * 6
+    assert count_questions(store, replace(wanted, bounds=())) > 43 * 6, "on one bound, former scores are all low"
 
 
 def test_a_service_without_earlier_topics_finds_its_own(store: Store) -> None:

@@ -8,6 +8,7 @@ from core.audit.acts import Act
 from core.coverage.backlog import list_backlog, record_sightings
 from core.coverage.closing import measure_closing
 from core.coverage.topics import find_topics
+from core.drift.present import LowScores
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -49,7 +50,7 @@ def ask(store, when: datetime, vpp_score: float, other_score: float = 0.3, texts
 
 def measure(store, gap):
     embedder = Embedder("m1", cache=VectorCache(store))
-    return measure_closing(store, embedder, gap, threshold=0.47, today=TODAY)
+    return measure_closing(store, embedder, gap, low=LowScores(0.47), today=TODAY)
 
 
 def ship(store) -> None:

@@ -1,18 +1,21 @@
 """A change of the embedding model with a map: the reference goes on, no alarm is raised, and no drop is hidden."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from core.audit.acts import Act
 from core.coverage.report import find_threshold
+from core.drift.models import find_model_days
 from core.drift.operations import save_model_map
 from core.drift.report import list_model_maps, report_drift, report_episodes
 from core.drift.scales import ModelMap, add_days, find_map, learn_model_map, map_days
-from core.drift.verdict import DriftStatus
+from core.drift.verdict import DriftStatus, decide_drift
 from core.errors import InvalidInput
 from core.log.values import DailyScores
 from quarterdeck.recorder import append_retrievals
@@ -121,6 +124,55 @@ def test_a_drop_a_week_after_the_change_is_called(store: Store) -> None:
     assert found.report.status is DriftStatus.DRIFTING
     assert found.report.changed_on is not None
     assert abs((found.report.changed_on - (CHANGED + timedelta(days=7))).days) <= 1
+
+
+def to_cosine(ranks: np.ndarray) -> np.ndarray:
+    """What a search by words gives, whose scores are mapped to their ranks, becomes a cosine."""
+    return np.array([NormalDist(0.55, 0.1).inv_cdf(rank) for rank in np.clip(ranks, 0.001, 0.999)])
+
+
+def to_rank(scores: np.ndarray) -> np.ndarray:
+    """The share of usual scores that a score is above."""
+    return np.array([NormalDist(LEVEL, SPREAD).cdf(score) for score in scores])
+
+
+CHANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray], int]] = {
+    "higher, half the spread": (np.asarray, rescale, 300),
+    "lower": (np.asarray, lambda scores: scores - 0.2, 300),
+    "twice the spread": (lambda scores: LEVEL + (scores - LEVEL) / 2, lambda scores: 2 * scores - LEVEL, 300),
+    "from words to vectors": (to_rank, lambda scores: to_cosine(to_rank(scores)), 300),
+    "50 a day": (np.asarray, rescale, 50),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("drop_day", [None, 0, 7])
+def test_no_change_of_the_scale_is_an_alarm_and_none_hides_a_drop(kind: str, seed: int, drop_day: int | None) -> None:
+    """Half of what the models say of a question is their own, and the drop may come with the change itself."""
+    before, after, a_day = CHANGES[kind]
+    random = np.random.default_rng(seed)
+    shared, own = random.normal(LEVEL, SPREAD, 500), random.normal(0, 0.03, (2, 500))
+    pairs = [np.clip(scale(shared + noise), 0, 1) for scale, noise in zip((before, after), own, strict=True)]
+    found = learn_model_map(OLD, NEW, *(each.tolist() for each in pairs), [1.0] * 500)
+    models: dict[str, list[DailyScores]] = {OLD: [], NEW: []}
+    last = 10 if drop_day is None else drop_day + 8
+    for at in range(-50, last):
+        scores = random.normal(LEVEL, SPREAD, a_day) + random.normal(0, 0.004)
+        moved = (after if at >= 0 else before)(scores + random.normal(0, 0.03, a_day))
+        if drop_day is not None and at >= drop_day:
+            moved = moved - 0.05
+        models[NEW if at >= 0 else OLD].append(make_day(CHANGED + timedelta(days=at), moved))
+    today = CHANGED + timedelta(days=last - 1)
+    joined = find_model_days(models, today=today, maps=[found])
+    assert joined
+    report = decide_drift(joined.days, today=today, window_days=7, baseline_days=30)
+    if drop_day is None:
+        assert report.status is DriftStatus.STABLE
+        return
+    assert report.status is DriftStatus.DRIFTING
+    assert report.changed_on
+    assert abs((report.changed_on - (CHANGED + timedelta(days=drop_day))).days) <= 1
 
 
 def test_the_way_back_goes_on_with_the_same_map(store: Store) -> None:

@@ -13,8 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, event, text
 
+from core.drift.present import make_scale
+from core.drift.scales import ModelMap
 from core.errors import InvalidInput
 from core.log.clickhouse import ClickHouseLogReader
+from core.log.filters import QuestionFilter
 from core.log.readers import READERS, open_reader
 from core.log.retrievals import (
     SEGMENTS,
@@ -69,6 +72,7 @@ def draw_rows(count: int = 4_000) -> list[Retrieval]:
                 cost_usd=rng.choice([None, 0.002, 0.0045]),
                 faithfulness=rng.choice([None, rng.random()]),
                 feedback=rng.choice([None, -1.0, 1.0]),
+                model=rng.choice([None, "small", "large"]),
             )
         )  # fmt: skip
     return rows
@@ -177,6 +181,33 @@ def test_questions_are_what_a_scan_of_the_rows_finds(log, below):
         assert abs(query.mean_score - sum(scores) / len(scores)) <= 1e-9
     assert [q.count for q in found] == sorted((q.count for q in found), reverse=True)
     assert list_questions(log, WINDOW, below=below, limit=7) == found[:7]
+
+
+@pytest.mark.parametrize("below", [0.4, 0.7, None])
+def test_questions_of_two_models_are_read_on_one_scale(log, below):
+    """The other model's scores are half as high: a bound of 0.4 is one of 0.2 there."""
+    scale = make_scale([ModelMap("small", "large", ((0.0, 0.0), (0.5, 1.0)), 0.0, 100)], "large")
+    expected: dict[str, list[float]] = defaultdict(list)
+    for row in inside(WINDOW):
+        if row.score is None:
+            continue
+        if below is None or row.score < (below / 2 if row.model == "small" else below):
+            score = min(1.0, 2 * row.score) if row.model == "small" else row.score
+            expected[" ".join(row.query.split()).casefold()].append(score)
+    found = list_questions(log, WINDOW, below=below, scale=scale)
+    assert {" ".join(q.text.split()).casefold(): q.count for q in found} == {
+        key: len(scores) for key, scores in expected.items()
+    }
+    if below is not None:  # above the map's end, the mean of carried scores is not the carried mean
+        for query in found:
+            scores = expected[" ".join(query.text.split()).casefold()]
+            assert abs(query.mean_score - sum(scores) / len(scores)) <= 1e-9
+    wanted = QuestionFilter(
+        start_ms=WINDOW.start_ms, end_ms=WINDOW.end_ms, below=below,
+        bounds=tuple((name, bound) for name, bound in scale.list_bounds(below).items() if bound is not None),
+    )  # fmt: skip
+    low = sum(map(len, expected.values())) if below is not None else len(inside(WINDOW))
+    assert open_reader(log).count_matching(wanted) == low
 
 
 @pytest.mark.parametrize("most", [25, 100_000])

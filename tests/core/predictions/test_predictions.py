@@ -10,6 +10,8 @@ from core.audit.acts import Act
 from core.corpus.corpus import WORKSPACE, Corpus
 from core.coverage import report
 from core.coverage.report import report_coverage
+from core.drift.operations import save_model_map
+from core.drift.scales import ModelMap
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -116,6 +118,28 @@ def test_a_prediction_is_kept_and_compared_with_the_log_after_the_swap(store, li
     assert check.total
     assert check.total.error == pytest.approx(0.01, abs=1e-4)
     assert (check.total.predicted_lifted_share, check.total.measured_lifted_share) == (1, 1)
+
+
+def test_a_prediction_is_compared_with_an_index_of_another_model_by_their_map_alone(store, live, tmp_path):
+    """The other model has other vectors, so its scores are others; the map says that all are 0.2 higher."""
+    small, large = HashEmbedder(16, store), HashEmbedder(24, store)
+    large.model = "large"
+    target = DocumentSource("v2", 1, (*make_source(1, 40).chunks, Chunk("vpp.md", "", "what is vpp")))
+    found = predict_version(small, target, live, asked("what is vpp"), (), threshold=0.6)
+    assert found.model == live.model == small.model
+    build_version(store, large, target, ME, location=str(tmp_path / "indexes"), name="docs-large")
+    now = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    append_retrievals(store, [Retrieval(now, "what is vpp", 0.95, model="large")])
+    with pytest.raises(InvalidInput, match=f"v2 was predicted with {small.model}, and docs-large is built with large"):
+        measure_prediction(store, large, found)
+    assert measure_in_log(store, found, last_days(2, until=now.date())).total is None
+    save_model_map(store, ModelMap(small.model, "large", ((0.0, 0.2), (0.8, 1.0)), 0.004, 400), ME)
+    check = measure_prediction(store, small, found)
+    assert check.total
+    assert check.total.measured_score == pytest.approx(0.8)
+    check = measure_in_log(store, found, last_days(2, until=now.date()))
+    assert check.total
+    assert check.total.measured_score == pytest.approx(0.75)
 
 
 def test_drafts_on_top_of_what_is_live_take_nothing_away_but_the_page_that_they_replace(store, live):

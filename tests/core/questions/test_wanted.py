@@ -2,6 +2,7 @@
 
 import pytest
 
+from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.calendars import make_calendar
 from core.log.filters import QuestionFilter
@@ -14,7 +15,7 @@ SPAN = ShownSpan(1_700_000_000_000, 1_800_000_000_000, BERLIN)
 
 
 def read(*pairs: tuple[str, str]) -> QuestionFilter:
-    return make_filter(pairs, DEFAULT_SCOPE, SPAN, threshold=0.46)
+    return make_filter(pairs, DEFAULT_SCOPE, SPAN, low=LowScores(0.46))
 
 
 def test_without_filters_it_is_the_scope_in_the_span() -> None:

@@ -13,6 +13,8 @@ from app.cli import main
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.deployments.colors import Color, Deployment
+from core.drift.operations import save_model_map
+from core.drift.scales import ModelMap
 from core.flags.operations import create_flag
 from core.flags.store import get_flag
 from core.indexes.operations import register_index, swap_index
@@ -99,6 +101,27 @@ def test_two_models_are_not_compared(store: Store, deck: Quarterdeck) -> None:
     found = rehearse_index(store, "default", SCOPE, now=now())
     assert found
     assert (found.known, "different scales" in found.unknown) == (0, True)
+
+
+def test_with_a_map_the_scores_of_two_models_are_compared_on_one_scale(store: Store, deck: Quarterdeck) -> None:
+    """The map lifts scores by 0.2: e5's 0.8, 0.7 and 0.6 are minilm's 0.6, 0.5 and 0.4."""
+    for name, model in (("v1", "minilm"), ("v2", "e5")):
+        register_index(store, Index(name, "indexes", name, model, 9, now(), "ada"), ME)
+    swap_index(store, "default", "v1", ME, expected=None)
+    swap_index(store, "default", "v2", ME, expected="v1")
+    save_model_map(store, ModelMap("minilm", "e5", ((0.1, 0.3), (0.7, 0.9)), 0.004, 400), ME)
+    log(deck, dict(zip(KNOWN, (0.6, 0.3, 0.5), strict=True)), index_version="v1", model="minilm")
+    log(deck, dict(zip(KNOWN, (0.8, 0.7, 0.6), strict=True)), index_version="v2")
+    found = rehearse_index(store, "default", SCOPE, now=now())
+    assert found
+    assert (counts(found), found.mean) == ((3, 3, 1, 1), None)
+    assert [(each.text, round(each.change, 6)) for each in found.named] == [(KNOWN[1], -0.2), (KNOWN[2], 0.1)]
+    assert found.basis.endswith("scores of minilm on the scale of e5 by their map: 3 answers of what would go, 3 of "
+                                "what would come back")  # fmt: skip
+    switched = Deployment("default", "production", Color.GREEN, now() - timedelta(minutes=30))
+    log(deck, {KNOWN[0]: 0.8}, index_version="v2", hours_ago=0)
+    color = rehearse_color(store, switched, now=now() + timedelta(seconds=1))
+    assert counts(color) == (1, 1, 0, 0)
 
 
 def test_a_flag_by_the_part_of_the_log_that_it_names(store: Store, deck: Quarterdeck) -> None:

@@ -1,14 +1,17 @@
 """The rules of a replay: which questions are drawn, what shifts are estimated, who wins and loses."""
 
+import json
 from datetime import date
 
 import numpy as np
 import pytest
 
+from core.drift.scales import ModelMap
 from core.errors import InvalidInput
 from core.log.values import AskedQuery
 from core.replay.answering import AnswerOutcome, AnswerRun, compare_answers
 from core.replay.comparison import FoundPassage, HitLists, HitState, ReplayOf, compare_hits
+from core.replay.kept import parse_replay, write_replay
 from core.replay.sampling import DrawnQuestion, draw_questions
 from core.replay.shifts import estimate_shift, map_scores
 
@@ -135,6 +138,20 @@ def test_a_segment_is_compared_by_its_own_questions():
     }
     found = compare(draw(*[0.5] * 20), hits, segments=segments)
     assert {each.name: round(each.score.value, 3) for each in found.segments} == {"acme": 0.4, "cobalt": 0.0}
+
+
+def test_with_a_map_the_predicted_mean_and_low_scores_are_on_the_live_scale():
+    hits = [hit(0.5, 0.85)] * 20 + [hit(0.4, 0.6)] * 20
+    bridge = ModelMap("other", "m", ((0.6, 0.4), (0.8, 0.5)), 0.004, 400)
+    told = about(candidate_model="other", threshold=0.45)
+    found = compare_hits(told, draw(*[0.45] * 40), hits, labels={}, segments={}, bridge=bridge)
+    assert found.score.value == pytest.approx(0.275)
+    assert found.carried
+    assert found.carried.value == found.predicted.value == pytest.approx(0.0125)
+    assert (found.low_share.live, found.low_share.candidate) == (0.5, 0.5)
+    assert parse_replay(json.loads(json.dumps(write_replay(found)))) == found
+    unmapped = compare(draw(*[0.45] * 40), hits, candidate_model="other", threshold=0.45)
+    assert (unmapped.carried, unmapped.predicted.value, unmapped.low_share.candidate) == (None, found.score.value, 0)
 
 
 def test_scores_of_another_model_are_compared_by_rank():

@@ -9,6 +9,7 @@ from benchmarks.index_swap import HashEmbedder
 from core.audit.acts import Act
 from core.causes.changes import gather_changes
 from core.coverage.assignments import TopicAssignments
+from core.drift.present import LowScores
 from core.embedding.chunks import Chunk
 from core.errors import InvalidInput
 from core.indexes.builds import build_version, get_live
@@ -70,7 +71,7 @@ def plan(**given) -> ReplayPlan:
 
 
 def replay(store: Store, **given):
-    topics = TopicAssignments({"t-new": "the new pages"}, dict.fromkeys(NEW, "t-new"), 0.8)
+    topics = TopicAssignments({"t-new": "the new pages"}, dict.fromkeys(NEW, "t-new"), LowScores(0.8))
     live, candidate = get_live(store, "default"), get_index(store, "docs-v2")
     return replay_index(store, embedder_of(store), live, candidate, plan(**given), topics=topics)
 

@@ -7,6 +7,7 @@ import pytest
 
 from core.audit.acts import Act
 from core.config import load_config
+from core.drift.present import LowScores
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -203,7 +204,7 @@ def test_labels_of_a_random_queue_correct_the_mean_and_those_of_others_do_not(st
     assert len(judged(store)) == 300
     sample = ReviewSample(ReviewTask.RELEVANCY, ReviewRule.RANDOM, 40, seed=1)
     for rule in (ReviewRule.LOW, ReviewRule.RANDOM):
-        items = draw_items(store, ANSWERS, WINDOW, sample, threshold=0.6)
+        items = draw_items(store, ANSWERS, WINDOW, sample, low=LowScores(0.6))
         create_queue(store, QueueDraft(ANSWERS, str(rule), ReviewTask.RELEVANCY, rule, ("ada",)), items, ADA)
         queue = next(each for each in list_queues(store, ANSWERS) if each.rule is rule)
         for item in items:
@@ -223,7 +224,7 @@ def test_answers_in_a_review_queue_are_judged_first_but_are_no_part_of_the_sampl
     write(store, 280)
     names = [f"q-{n}" for n in range(200, 205)]
     items = [item for item in draw_items(
-        store, ANSWERS, WINDOW, ReviewSample(ReviewTask.RELEVANCY, ReviewRule.RANDOM, 280), threshold=0.5
+        store, ANSWERS, WINDOW, ReviewSample(ReviewTask.RELEVANCY, ReviewRule.RANDOM, 280), low=LowScores(0.5)
     ) if item.retrieval_id in names]  # fmt: skip
     create_queue(store, QueueDraft(ANSWERS, "x", ReviewTask.RELEVANCY, ReviewRule.SELECTION, ("ada",)), items, ADA)
     assert run(store, per_day=5) == 5

@@ -9,6 +9,7 @@ import pytest
 from core.audit.acts import Act
 from core.audit.permissions import Role, Roles
 from core.audit.trail import AuditFilter, list_audit
+from core.drift.present import LowScores
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from core.log.filters import QuestionFilter
 from core.log.questions import list_page
@@ -137,7 +138,7 @@ def test_a_queue_needs_a_name_reviewers_and_questions(store: Store) -> None:
 
 def draw(store: Store, rule: ReviewRule, size: int = 5) -> set[str]:
     sample = ReviewSample(ReviewTask.FAITHFULNESS, rule, size, seed=3)
-    return {item.retrieval_id for item in draw_items(store, ANSWERS, WINDOW, sample, threshold=0.4)}
+    return {item.retrieval_id for item in draw_items(store, ANSWERS, WINDOW, sample, low=LowScores(0.4))}
 
 
 def test_rules_find_their_questions(store: Store) -> None:
