@@ -44,6 +44,15 @@ def test_a_mail_has_a_subject_and_says_why() -> None:
     assert "12% failed ä <b>" in mail.get_body(("plain",)).get_content()
 
 
+def test_a_line_break_in_a_title_is_no_header_of_a_mail() -> None:
+    with serve_mail() as box:
+        notify(mail_to(box), "[FIRING] a\r\nBcc: everyone@example.org\r\n\r\nno", "b", level="critical")
+    [(_, recipients, raw)] = box.envelopes
+    mail = message_from_bytes(raw, policy=default)
+    assert (recipients, mail["Bcc"]) == (["ops@example.org"], None)
+    assert "Bcc: everyone@example.org" in mail["Subject"]
+
+
 def test_a_mail_server_that_refuses_is_named_and_the_next_attempt_arrives() -> None:
     with serve_mail(replies=["451 try later"]) as box:
         with pytest.raises(SourceUnavailable, match="^mailto:// did not take the message: "):
