@@ -15,12 +15,22 @@ import yaml
 
 from app.http.observing import REGISTRY
 from core.config import PROJECT
+from core.coverage.backlog import TopicState
+from core.drift.verdict import DriftStatus
+from core.rollouts.canary import CanaryCall
+from quarterdeck.retrieval import STATES
 from quarterdeck.store import Store
 from tests.app.http.v1.conftest import fill
 from tests.browser.conftest import serving
 
 FOLDER = PROJECT / "deploy" / "prometheus"
+METRICS = PROJECT / "docs" / "metrics.md"
 RULES, DASHBOARD = FOLDER / "rules.yml", FOLDER / "grafana-dashboard.json"
+
+STATES_OF = {
+    "quarterdeck_drift_state": set(DriftStatus), "quarterdeck_canary_state": set(CanaryCall),
+    "quarterdeck_topics": set(TopicState), "quarterdeck_questions": set(STATES),
+}  # fmt: skip
 
 
 def find_tool(name: str) -> str:
@@ -46,7 +56,7 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_rules_and_dashboard_name_metrics_and_labels_that_there_are() -> None:
+def test_rules_and_dashboard_name_metrics_that_there_are() -> None:
     families = {family.name: family for family in REGISTRY.collect()}
     metrics = {f"{name}_total" if each.type == "counter" else name for name, each in families.items()}
     metrics |= {f"{name}_bucket" for name, each in families.items() if each.type == "histogram"}
@@ -54,6 +64,22 @@ def test_rules_and_dashboard_name_metrics_and_labels_that_there_are() -> None:
     for query in list_queries():
         assert set(re.findall(r"\bquarterdeck_\w+", query)) <= metrics, query
         assert set(re.findall(r"\bquarterdeck:[\w:]+", query)) <= recorded, query
+
+
+def test_rules_and_dashboard_ask_for_labels_that_each_metric_has() -> None:
+    """docs/metrics.md is held against what is exported; here the queries are held against it."""
+    table = re.findall(r"^\| (`quarterdeck_.+?) \| \w+ \| (.*?) \|", METRICS.read_text(encoding="utf-8"), re.MULTILINE)
+    labels = {name: set(re.findall(r"`(\w+)`", told)) for names, told in table for name in re.findall(r"`(\w+)`", names)}
+    asked = 0
+    for query in list_queries():
+        for name, selected in re.findall(r"\b(quarterdeck_\w+)\{([^}]*)\}", query):
+            known = labels[name.removesuffix("_bucket")] | ({"le"} if name.endswith("_bucket") else set())
+            found = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selected))
+            assert found <= known, (query, name)
+            for state in re.findall(r'state="([^"]*)"', selected):
+                assert state in STATES_OF[name], (query, name)
+            asked += len(found)
+    assert asked > 5
 
 
 def test_alerts_fire_when_they_should_and_stay_quiet_otherwise(tmp_path: Path) -> None:

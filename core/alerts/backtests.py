@@ -7,9 +7,11 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from core.alerts.metrics import MEAN_SCORE
 from core.alerts.readings import DayValue, judge_days
 from core.alerts.rules import (
     CANARY_ALARMS_A_STEP,
+    CHANGE_ALARMS_A_YEAR,
     DRIFT_ALARMS_A_YEAR,
     AlertKind,
     AlertRule,
@@ -17,6 +19,7 @@ from core.alerts.rules import (
     LimitSide,
     WithoutData,
 )
+from core.alerts.sequential import MetricChange
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.episodes import DatedEpisode
 
@@ -92,8 +95,10 @@ def replay_days(rule: AlertRule, days: Sequence[DayValue], *, first: date, last:
     return tuple(alarms)
 
 
-def replay_episodes(episodes: Sequence[DatedEpisode], *, first: date, last: date) -> tuple[PastAlarm, ...]:
-    """Return the alarms by the verdict of drift: its drops and outages that were called in these days."""
+def replay_episodes(
+    episodes: Sequence[DatedEpisode | MetricChange], *, first: date, last: date
+) -> tuple[PastAlarm, ...]:
+    """Return the alarms by a verdict: drops and outages of the score, or changes of another metric, by their call."""
     return tuple(
         PastAlarm(each.changed_on, each.called_on, each.ended_on, Level.ALERT)
         for each in episodes
@@ -135,9 +140,13 @@ def expect_false_alarms(rule: AlertRule, quiet: Sequence[DayValue], *, seed: int
         basis = f"at most {CANARY_ALARMS_A_STEP:.0%} of a canary's steps are rolled back although nothing is wrong"
         return FalseAlarms(None, None, None, basis)
     if rule.kind is AlertKind.VERDICT and rule.from_level is Level.WARNING:
-        return FalseAlarms(None, None, None, "the state watch has no stated rate; called drops and outages have")
+        return FalseAlarms(None, None, None, "the state watch has no stated rate; called changes have")
     if rule.kind is AlertKind.VERDICT:
-        return FalseAlarms(DRIFT_ALARMS_A_YEAR, None, None, "the rate of the sequential verdict, measured on 28 stores")
+        if rule.metric == MEAN_SCORE:
+            basis = "the rate of the sequential verdict, measured on 28 stores"
+            return FalseAlarms(DRIFT_ALARMS_A_YEAR, None, None, basis)
+        basis = "at most, as measured on 14 kinds of simulated metrics"
+        return FalseAlarms(CHANGE_ALARMS_A_YEAR, None, None, basis)
     if len(quiet) < FEWEST_QUIET:
         return FalseAlarms(None, None, None, f"{len(quiet)} quiet days are too few to say, {FEWEST_QUIET} are needed")
     values = np.array([day.value for day in quiet], dtype=np.float64)

@@ -12,7 +12,7 @@ from core.errors import InvalidInput
 SHORTEST_SECRET = 16
 MOST_URL = 2_000
 # Services of apprise that show something on the server's own screen or write into its log.
-LOCAL_SERVICES = frozenset({"blink1", "dbus", "glib", "gnome", "kde", "macosx", "qt", "syslog", "windows"})
+LOCAL_SERVICES = frozenset({"blink1", "dbus", "gio", "glib", "gnome", "kde", "macosx", "qt", "syslog", "windows"})
 
 
 class ChannelKind(StrEnum):

@@ -26,15 +26,19 @@ class ValueSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertMetric:
-    """A metric. `has_verdict` says whether a sequential verdict watches it, `is_shared` that it is no service's own."""
+    """A metric. `is_shared` says that it is no service's own."""
 
     name: str
     title: str
     unit: Unit
     falls: bool = False  # whether lower is worse
     source: ValueSource = ValueSource.DAYS
-    has_verdict: bool = False
     is_shared: bool = False
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether a sequential verdict can watch it: a metric by day has one, and canaries have their own."""
+        return self.source is ValueSource.DAYS or self.name == CANARY
 
     def say(self, value: float | None) -> str:
         """Return a value as people read it.
@@ -58,7 +62,7 @@ class AlertMetric:
 MEAN_SCORE, CANARY = "mean_score", "canary"
 OWN = "own:"  # what the names of metrics begin with that people defined
 METRICS = (
-    AlertMetric(MEAN_SCORE, "Mean score", Unit.SCORE, falls=True, has_verdict=True),
+    AlertMetric(MEAN_SCORE, "Mean score", Unit.SCORE, falls=True),
     AlertMetric("low_share", "Share of low scores", Unit.SHARE),
     AlertMetric("empty_share", "Share without a hit", Unit.SHARE),
     AlertMetric("failed_share", "Share that failed", Unit.SHARE),
@@ -68,9 +72,7 @@ METRICS = (
     AlertMetric("cost_usd", "Cost a day", Unit.DOLLARS),
     AlertMetric("feedback", "Mean feedback", Unit.NUMBER, falls=True),
     AlertMetric("coverage_gap", "Open coverage gaps", Unit.COUNT, source=ValueSource.NOW),
-    AlertMetric(
-        CANARY, "Canaries to roll back", Unit.COUNT, source=ValueSource.NOW, has_verdict=True, is_shared=True
-    ),
+    AlertMetric(CANARY, "Canaries to roll back", Unit.COUNT, source=ValueSource.NOW, is_shared=True),
 )  # fmt: skip
 _BY_NAME = {metric.name: metric for metric in METRICS}
 

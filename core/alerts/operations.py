@@ -40,33 +40,42 @@ Entries = list[dict[str, Any]]
 
 
 def save_alert_rule(store: Store, rule: AlertRule, by: Act) -> int:
-    """Add an alert rule or replace the one with its name. Raises InvalidInput for a channel that is not there."""
-    book = read_book(store, by.environment)
-    for name in rule.channels:
-        if book.find_channel(name) is None:
-            known = ", ".join(channel.name for channel in book.channels) or "none"
-            raise InvalidInput("channels", f"there is no channel {name!r} in {by.environment}; there are: {known}")
+    """Add an alert rule or replace the one with its name. Raises InvalidInput for a channel that is not there.
+
+    Where the rule fires, channels that it tells no longer learn that it is over for them, and new ones that it fires.
+    """
     _check_metric(store, rule, by.environment)
-    before, rules = _replace(book.stored["rules"], rule.name, rule.to_json())
-    with changing(store, by) as change:
-        _save(change, book, rules=rules)
-        change.record(Action.ALERT_SAVE, rule.name, _without_secrets(before), rule.to_json())
-    return change.entry_id
+
+    def save() -> int:
+        book = read_book(store, by.environment)
+        for name in rule.channels:
+            if book.find_channel(name) is None:
+                known = ", ".join(channel.name for channel in book.channels) or "none"
+                raise InvalidInput("channels", f"there is no channel {name!r} in {by.environment}; there are: {known}")
+        with changing(store, by) as change:
+            _save_rule(store, change, book, rule)
+        return change.entry_id
+
+    return _retry(save)
 
 
 def save_webhook_rule(store: Store, rule: AlertRule, *, url: str, secret: str, by: Act) -> int:
     """Save a rule that calls one webhook of its own: a channel with the name of the rule is saved with it."""
-    channel = Channel(rule.name, ChannelKind.WEBHOOK, url, secret)
+    channel, rule = Channel(rule.name, ChannelKind.WEBHOOK, url, secret), replace(rule, channels=(rule.name,))
     _check_address(channel)
     _check_metric(store, rule, by.environment)
-    book, rule = read_book(store, by.environment), replace(rule, channels=(rule.name,))
-    former, channels = _replace(book.stored["channels"], channel.name, channel.to_json())
-    before, rules = _replace(book.stored["rules"], rule.name, rule.to_json())
-    with changing(store, by) as change:
-        _save(change, book, rules=rules, channels=channels)
-        change.record(Action.ALERT_CHANNEL, channel.name, _without_secrets(former), channel)
-        change.record(Action.ALERT_SAVE, rule.name, _without_secrets(before), rule.to_json())
-    return change.entry_id
+
+    def save() -> int:
+        book = read_book(store, by.environment)
+        former, channels = _replace(book.stored["channels"], channel.name, channel.to_json())
+        known = tuple(each for each in book.channels if each.name != channel.name)
+        stored = {**book.stored, "channels": channels}
+        with changing(store, by) as change:
+            change.record(Action.ALERT_CHANNEL, channel.name, _without_secrets(former), channel)
+            _save_rule(store, change, replace(book, channels=(*known, channel), stored=stored), rule)
+        return change.entry_id
+
+    return _retry(save)
 
 
 def delete_alert_rule(store: Store, name: str, by: Act) -> int:
@@ -202,6 +211,38 @@ def _change_state(
             told,
         )
     return change.entry_id
+
+
+def _save_rule(store: Store, change: Change, book: AlertBook, rule: AlertRule) -> None:
+    """Save a rule, and tell what the edit changes for the channels of one that fires."""
+    before, rules = _replace(book.stored["rules"], rule.name, rule.to_json())
+    _save(change, book, rules=rules)
+    if former := book.find_rule(rule.name):
+        _tell_edit(store, change, book, former, rule)
+    change.record(Action.ALERT_SAVE, rule.name, _without_secrets(before), rule.to_json())
+
+
+def _tell_edit(store: Store, change: Change, book: AlertBook, former: AlertRule, rule: AlertRule) -> None:
+    environment, now = change.act.environment, from_ms(change.at_ms)
+    states, version = read_states(store, environment, rule.name)
+    alarmed = {service: state for service, state in states.items() if state.told.status.is_alarmed}
+    is_another = (former.metric, former.kind) != (rule.metric, rule.kind)
+    if not version or not (alarmed or is_another):
+        return
+    left = former.channels if is_another else tuple(name for name in former.channels if name not in rule.channels)
+    reason = "The rule watches something else now." if is_another else "The rule does not tell this channel any more."
+    gone = replace(former, channels=left)
+    end_alarms(store, change.connection, book, gone, alarmed, reason=reason, environment=environment, now=now)
+    if is_another:
+        return save_states(change.connection, environment, rule.name, {}, expected_version=version)
+    added = replace(rule, channels=tuple(name for name in rule.channels if name not in former.channels))
+    for service, state in alarmed.items():
+        if not state.is_snoozed(change.at_ms):
+            scope = Scope(fold_environment(environment), service)
+            message = compose_message(rule, state, state.told, scope=scope, now=now)
+            put_in_queues(store, change.connection, book, added, [message], environment=environment, now=now)
+    # Written anew, so that a check that ends an alarm meanwhile is a conflict.
+    return save_states(change.connection, environment, rule.name, states, expected_version=version)
 
 
 def _end_rule(store: Store, change: Change, book: AlertBook, rule: AlertRule) -> None:

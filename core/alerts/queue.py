@@ -11,6 +11,7 @@ from quarterdeck.clock import DAY_MS
 GIVEN_UP_AFTER_MS = 3 * DAY_MS
 SENT_WITHIN_MS = 120_000  # every attempt has ended by then, or its server has died
 KEPT_ENDED = 100
+MOST_WAITING = 500  # messages of one channel: beyond them the oldest is given up, and says why
 _WAITS_S = (2, 10, 60, 300, 1_800, 3_600)  # after the first, the second, … failed attempt; then as after the last one
 
 
@@ -68,8 +69,18 @@ def read_queue(told: Sequence[Mapping[str, Any]] | None) -> Queue:
 
 
 def add_message(queue: Queue, message: Mapping[str, Any], title: str, *, now_ms: int) -> Queue:
-    """Return the queue with one more message at its end; the oldest that ended are forgotten."""
+    """Return the queue with one more message at its end; the oldest that ended are forgotten.
+
+    Where as many as allowed wait already, the oldest that nobody is sending is given up: the newest say how it is now.
+    """
     number = max((each.number for each in queue), default=0) + 1
+    waiting = [each for each in queue if each.outcome is SendOutcome.WAITING]
+    if len(waiting) >= MOST_WAITING:
+        oldest = next((each for each in waiting if not each.is_being_sent(now_ms)), waiting[0])
+        problem = f"{MOST_WAITING} newer messages waited; last problem: {oldest.problem or 'none'}"
+        queue = _change(
+            queue, oldest.number, outcome=SendOutcome.GIVEN_UP, claimed_ms=0, ended_ms=now_ms, problem=problem
+        )
     added = QueuedMessage(number, str(message["key"]), title, now_ms, message)
     ended = [each.number for each in queue if each.outcome is not SendOutcome.WAITING]
     forgotten = set(ended[: max(0, len(ended) - KEPT_ENDED + 1)])
@@ -95,8 +106,8 @@ def claim(queue: Queue, number: int, *, now_ms: int) -> Queue:
 
 
 def note_sent(queue: Queue, number: int, *, now_ms: int) -> Queue:
-    """Return the queue after a message arrived."""
-    attempts = _find(queue, number).attempts + 1
+    """Return the queue after a message arrived; as it is where the channel was removed meanwhile."""
+    attempts = sum(each.attempts for each in queue if each.number == number) + 1
     return _change(
         queue,
         number,
@@ -111,7 +122,9 @@ def note_sent(queue: Queue, number: int, *, now_ms: int) -> Queue:
 
 def note_failed(queue: Queue, number: int, problem: str, *, now_ms: int) -> Queue:
     """Return the queue after an attempt failed: tried again later and later, and given up after three days."""
-    failed = _find(queue, number)
+    failed = next((each for each in queue if each.number == number), None)
+    if failed is None:  # the channel was removed meanwhile
+        return queue
     attempts = failed.attempts + 1
     if now_ms - failed.made_ms >= GIVEN_UP_AFTER_MS:
         return _change(
@@ -132,10 +145,6 @@ def send_again(queue: Queue, number: int, *, now_ms: int) -> Queue:
     if not any(each.number == number and each.message is not None for each in queue):
         raise InvalidInput("number", f"there is no message {number} that did not arrive")
     return _change(queue, number, outcome=SendOutcome.WAITING, made_ms=now_ms, next_ms=now_ms, ended_ms=0)
-
-
-def _find(queue: Queue, number: int) -> QueuedMessage:
-    return next(each for each in queue if each.number == number)
 
 
 def _change(queue: Queue, number: int, **changes: Any) -> Queue:

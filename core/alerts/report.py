@@ -14,7 +14,7 @@ from core.alerts.backtests import (
     replay_episodes,
 )
 from core.alerts.book import AlertBook, find_former_state, get_queue, read_book, read_states
-from core.alerts.metrics import ValueSource
+from core.alerts.metrics import MEAN_SCORE, ValueSource
 from core.alerts.queue import QueuedMessage, SendOutcome
 from core.alerts.readings import DayValue
 from core.alerts.rules import AlertKind, AlertRule, Level
@@ -121,7 +121,8 @@ def backtest_rule(
     episodes = report_episodes(store, scope=scope, today=values.today)
     changes = sources.changes(scope, start_of(values.today - timedelta(days=QUIET_WITHIN))) if sources.changes else ()
     if rule.kind is AlertKind.VERDICT:
-        alarms: tuple[PastAlarm, ...] = replay_episodes(episodes, first=first, last=last)
+        called = episodes if rule.metric == MEAN_SCORE else values.list_changes(rule.watched)
+        alarms: tuple[PastAlarm, ...] = replay_episodes(called, first=first, last=last)
         quiet: tuple[DayValue, ...] = ()
     else:
         since = every[0].day if every else first
@@ -130,7 +131,7 @@ def backtest_rule(
     shown = name_causes([alarm for alarm in alarms if alarm.alerted_on >= first], changes)
     notes = []
     if rule.kind is AlertKind.VERDICT and rule.from_level is Level.WARNING:
-        notes.append("Only called drops and outages are counted here; the state watch comes more often.")
+        notes.append("Only called changes are counted here; the state watch comes more often.")
     if rule.counts_today:
         notes.append("Days are whole here; a rule that counts the present day may alert earlier, and more often.")
     with_data = sum(day.value is not None and day.day >= first for day in every)

@@ -12,6 +12,7 @@ from core.errors import InvalidInput
 MOST_DAYS = 30
 LONGEST_NAME = 100
 DRIFT_ALARMS_A_YEAR = 0.5  # docs/figures.md#drift: about one false call in two years
+CHANGE_ALARMS_A_YEAR = 1.0  # docs/figures.md#alerts: any other metric by its verdict
 CANARY_ALARMS_A_STEP = 0.05
 
 
@@ -108,7 +109,7 @@ class AlertRule:
 
     def _check_verdict(self, watched: AlertMetric) -> None:
         if not watched.has_verdict:
-            raise InvalidInput("kind", f"{watched.name} has no sequential verdict; use a threshold")
+            raise InvalidInput("kind", f"{watched.name} has no value by day, so no sequential verdict; use a threshold")
         for field, given in (("warning", self.warning is not None), ("alert", self.alert is not None),
                              ("for_days", self.for_days > 1), ("counts_today", self.counts_today)):  # fmt: skip
             if given:

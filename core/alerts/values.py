@@ -1,12 +1,16 @@
 """Shell: what the metrics of alerts are: by day from the log, and now from the backlog and the canaries."""
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from weakref import WeakKeyDictionary
 
-from core.alerts.metrics import CANARY, OWN, AlertMetric, ValueSource
+from core.alerts.metrics import CANARY, MEAN_SCORE, OWN, AlertMetric, Unit, ValueSource
 from core.alerts.readings import DayValue, Reading, judge_canaries, judge_days, judge_drift, judge_now
 from core.alerts.rules import AlertKind, AlertRule
+from core.alerts.sequential import MetricChange, judge_sequential, list_changes
 from core.causes.timeline import TimelineChange
 from core.coverage.backlog import TopicState, list_backlog
 from core.coverage.report import find_threshold
@@ -17,10 +21,19 @@ from core.log.metrics import MetricSums, list_metric_days
 from core.log.retrievals import Window, last_days, today_in
 from core.log.values import DailyScores
 from core.metrics.daily import read_metric_days
+from core.metrics.definition import MetricDefinition
 from core.metrics.records import get_own_metric
 from core.rollouts.canary import CanaryCall, CanaryVerdict
+from quarterdeck.clock import HOUR_MS, to_ms
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
+
+VERDICT_DAYS = 400  # of a sequential verdict: a level that lasts for longer is the usual one
+_STEP_DAYS = 28  # the first of them moves so seldom, because what was learned from it would differ
+_MOST_KEPT = 200
+_Kept = OrderedDict[Hashable, tuple[int, tuple[DayValue, ...]]]
+_kept: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ class ScopeValues:
     def __init__(self, store: Store, scope: Scope, sources: AlertSources, *, now: datetime, days: int) -> None:
         self.scope = scope
         self.today: date = today_in(store, scope, now=now)
-        self._store, self._sources = store, sources
+        self._store, self._sources, self._now = store, sources, now
         self._window: Window = last_days(days, until=self.today)
         self._scores: dict[date, DailyScores] | None = None
         self._numbers: dict[str, dict[date, MetricSums]] = {}
@@ -58,18 +71,28 @@ class ScopeValues:
                 return judge_canaries(rule, verdicts)
             bad = sum(verdict.call is CanaryCall.ROLL_BACK for verdict in verdicts.values())
             return judge_now(rule, float(bad))
-        if rule.kind is AlertKind.VERDICT:
+        if rule.kind is AlertKind.VERDICT and rule.metric == MEAN_SCORE:
             if self._drift is None:
                 self._drift = report_drift(self._store, scope=self.scope, today=self.today)
             return judge_drift(rule, self._drift.report, scope=self.scope)
+        if rule.kind is AlertKind.VERDICT:
+            falls, is_share = self._find_direction(rule.watched)
+            return judge_sequential(
+                rule, self._list_long(rule.watched), today=self.today, falls=falls, is_share=is_share
+            )
         if rule.watched.source is ValueSource.NOW:
             return judge_now(rule, self._count_gaps())
         return judge_days(rule, self.list_days(rule.watched), today=self.today)
 
+    def list_changes(self, metric: AlertMetric) -> tuple[MetricChange, ...]:
+        """Return every change for the worse of a metric that its sequential verdict called in the last 13 months."""
+        falls, is_share = self._find_direction(metric)
+        return list_changes(self._list_long(metric), metric, today=self.today, falls=falls, is_share=is_share)
+
     def list_days(self, metric: AlertMetric) -> tuple[DayValue, ...]:
         """Return the metric of each day of the window, today included, since the first with questions."""
-        if metric.name.startswith(OWN):
-            return self._list_own(metric.name.removeprefix(OWN))
+        if own := self._define(metric):
+            return self._list_own(own)
         scores = self._list_scores()
         if not scores:
             return ()
@@ -77,10 +100,39 @@ class ScopeValues:
         every = [first + timedelta(days=ago) for ago in range((self._window.last - first).days + 1)]
         return tuple(self._find_day(metric, day, scores.get(day)) for day in every)
 
-    def _list_own(self, name: str) -> tuple[DayValue, ...]:
+    def _list_long(self, metric: AlertMetric) -> tuple[DayValue, ...]:
+        """Return the days that a verdict is made of, read at most once an hour: some metrics read every row."""
+        first = (self.today - timedelta(days=VERDICT_DAYS)).toordinal()
+        days = self.today.toordinal() - first // _STEP_DAYS * _STEP_DAYS
+        key = (self.scope, metric.name, repr(self._define(metric)), self.today)
+        with _lock:
+            kept = _kept.setdefault(self._store, OrderedDict())
+            known = kept.get(key)
+        if known is None or not 0 <= to_ms(self._now) - known[0] < HOUR_MS:
+            values = ScopeValues(self._store, self.scope, self._sources, now=self._now, days=days)
+            known = (to_ms(self._now), values.list_days(metric))
+            with _lock:
+                kept[key] = known
+                while len(kept) > _MOST_KEPT:
+                    kept.popitem(last=False)
+        return known[1]
+
+    def _find_direction(self, metric: AlertMetric) -> tuple[bool, bool]:
+        """Return whether lower is worse, and whether the values are shares."""
+        own = self._define(metric)
+        return (own.is_higher_better, own.is_share) if own else (metric.falls, metric.unit is Unit.SHARE)
+
+    def _define(self, metric: AlertMetric) -> MetricDefinition | None:
+        """Return what people defined, None for a built-in metric."""
+        if not metric.name.startswith(OWN):
+            return None
+        name = metric.name.removeprefix(OWN)
         definition, _ = get_own_metric(self._store, self.scope.environment, name)
         if definition is None:
             raise InvalidInput("metric", f"there is no own metric {name!r} in {self.scope.environment} any more")
+        return definition
+
+    def _list_own(self, definition: MetricDefinition) -> tuple[DayValue, ...]:
         found = read_metric_days(self._store, self.scope, definition, self._window)
         return tuple(DayValue(day.day, day.value, int(day.count)) for day in found)
 

@@ -18,7 +18,8 @@ from quarterdeck.slices import Slice, set_slices
 from quarterdeck.weights import TOTAL_WEIGHT, to_weight
 
 MOST_HELD_OUT_PCT = 50.0
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")  # ASCII: flagd's JavaScript SDKs hash other letters unlike the others
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+_NAME = re.compile(NAME_PATTERN)  # ASCII: flagd's JavaScript SDKs hash other letters unlike the others
 _LAYER, _HOLDOUT = "layer/", "holdout/"
 
 

@@ -6,6 +6,7 @@ A/B split and for every flag with `experiment` in its metadata (`quarterdeck.def
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,8 @@ from quarterdeck.schema import (
     tracked_events,
 )
 from quarterdeck.store import Store
+
+_SLICE = 500  # users of one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,13 @@ def list_usage(store: Store, environment: str, *, since: datetime) -> dict[str, 
     return {flag: Usage(by_variant[flag], from_ms(last_ms[flag])) for flag in sorted(by_variant)}
 
 
-def list_exposures(store: Store, environment: str, flag: str, *, since: datetime | None = None) -> tuple[Exposure, ...]:
-    """Return who was given which variant of an experiment, by first sight; a user with two variants comes twice."""
+def list_exposures(
+    store: Store, environment: str, flag: str, *, since: datetime | None = None, users: Collection[str] | None = None
+) -> tuple[Exposure, ...]:
+    """Return who was given which variant of an experiment, by first sight; a user with two variants comes twice.
+
+    With `users`, only what these were given is read, however many others there are.
+    """
     noted = flag_exposures.c
     query = (
         select(noted.targeting_key, noted.variant, noted.first_seen_ms, noted.service)
@@ -105,9 +113,15 @@ def list_exposures(store: Store, environment: str, flag: str, *, since: datetime
     )
     if since is not None:
         query = query.where(noted.first_seen_ms >= to_ms(since))
+    parts = [query]
+    if users is not None:
+        named = sorted(users)
+        parts = [query.where(noted.targeting_key.in_(named[at : at + _SLICE])) for at in range(0, len(named), _SLICE)]
     with store.read() as connection:
-        rows = connection.execute(query)
-        return tuple(Exposure(key, variant, from_ms(ms), service) for key, variant, ms, service in rows)
+        rows = [row for part in parts for row in connection.execute(part)]
+    if len(parts) > 1:
+        rows.sort(key=lambda row: (row.first_seen_ms, row.targeting_key, row.variant))
+    return tuple(Exposure(key, variant, from_ms(ms), service) for key, variant, ms, service in rows)
 
 
 def list_tracked_events(

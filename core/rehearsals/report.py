@@ -201,10 +201,12 @@ def _read_users(
     store: Store, flag: Flag, period: _Period, gone: Iterable[str], back: Iterable[str]
 ) -> tuple[_Rows, _Rows]:
     """Return the rows of users whom clients noted on one side alone, and those of users on the other alone."""
+    asked = [(row.user_id or row.session_id or "", row) for row in _read(store, period)]
+    users = {user for user, _ in asked if user}
     seen: dict[str, set[str]] = {}
-    for each in list_exposures(store, flag.environment, flag.key, since=period.start):
+    for each in list_exposures(store, flag.environment, flag.key, since=period.start, users=users):
         seen.setdefault(each.targeting_key, set()).add(each.variant)
-    rows = [(seen.get(row.user_id or row.session_id or ""), row) for row in _read(store, period)]
+    rows = [(seen.get(user), row) for user, row in asked]
     first, second = ([row for got, row in rows if got and got <= set(side)] for side in (gone, back))
     return first, second
 

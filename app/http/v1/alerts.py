@@ -182,7 +182,7 @@ class DeliveryAnswer(Answered):
     outcome: SendOutcome
     attempts: int
     next_attempt: datetime | None
-    problem: str
+    problem: Untrusted[str] = Field(description="Why the last attempt failed; a receiver can have written it.")
 
 
 class PastAlarmAnswer(Answered):

@@ -1,19 +1,19 @@
 """Layers, whose experiments share no user, and the holdout, whose users no experiment and no canary touches."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reasoned, cut_page
+from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reasoned, cut_page, lead_to
 from app.http.v1.routing import make_router
 from core.audit.acts import Act
 from core.errors import Conflict, NotFound
 from core.flags.layer_store import get_holdout, get_layer
-from core.flags.layers import Holdout, Layer
+from core.flags.layers import MOST_HELD_OUT_PCT, NAME_PATTERN, Holdout, Layer
 from core.flags.store import get_flag
 from core.rollouts.layers import (
     LayerReport,
@@ -28,8 +28,10 @@ from core.rollouts.layers import (
 from quarterdeck.hashing import CBOR
 
 router = make_router("rollouts")
-Name = Annotated[str, Field(min_length=1, max_length=63)]
-HashVersion = Annotated[str, Field(max_length=40, description="How its flags hash users.")]
+Name = Annotated[
+    str, Field(pattern=NAME_PATTERN, description="1 to 63 of a-z, 0-9, dot, dash and underscore.", examples=["search"])
+]
+HashVersion = Annotated[Literal["fractional-v2", "fractional-v3"], Field(description="How its flags hash users.")]
 
 
 class LayerUseAnswer(Answered):
@@ -92,7 +94,7 @@ class HoldoutStart(Reasoned):
     """Holds a share of the users out of every experiment and canary."""
 
     name: Name
-    share_pct: float = Field(gt=0, le=50)
+    share_pct: float = Field(ge=0.001, le=MOST_HELD_OUT_PCT, examples=[5.0])
     hash_version: HashVersion = CBOR
     environment: str | None = Field(None, max_length=64)
 
@@ -104,7 +106,9 @@ class HoldoutEnd(Reasoned):
     environment: str | None = Field(None, max_length=64)
 
 
-@router.get("/v1/layers", name="list_layers")
+@router.get("/v1/layers", name="list_layers", responses=lead_to(remove_layer={
+    "name": "$response.body#/items/0/name", "version": "$response.body#/items/0/version", "reason": "no test needs it",
+}))  # fmt: skip
 def list_all_layers(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[LayerAnswer]:
@@ -149,7 +153,9 @@ def leave_one_layer(body: LayerExit, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, leave)
 
 
-@router.get("/v1/holdout", name="get_holdout")
+@router.get("/v1/holdout", name="get_holdout", responses=lead_to(end_holdout={
+    "version": "$response.body#/version", "reason": "the quarter is over",
+}))  # fmt: skip
 def get_running_holdout(caller: From, environment: Environment = None) -> HoldoutAnswer:
     """Return the holdout of an environment, and the flags that keep out of it."""
     named = caller.find_environment(environment)

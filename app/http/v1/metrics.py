@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import Path
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.http.backends import get_store
 from app.http.v1.callers import From
@@ -45,6 +45,16 @@ class MetricAnswer(Answered):
 
 class MetricChange(Reasoned):
     """The definition of a metric under its name."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"source": "event", "statistic": "share", "of": "resolved", "reason": "it is what we promise"},
+                {"source": "cost", "statistic": "ratio", "per": "questions", "margin": 0.1, "reason": "the bill grows"},
+                {"source": "latency", "statistic": "percentile", "percentile": 99, "reason": "the slowest leave"},
+            ]
+        }
+    )
 
     source: MetricSource
     statistic: Statistic

@@ -1,7 +1,7 @@
 """What the models of the API under /v1 share: the base of answers and requests, pages of a list, and their bounds."""
 
 from collections.abc import Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +53,14 @@ Position = Annotated[str | None, Query(max_length=400, description="`next` of th
 Reason = Annotated[str, Query(min_length=1, max_length=MOST_TEXT, description="Why: it goes into the audit trail.")]
 Version = Annotated[int, Query(ge=0, description="The version that was read: 409 if somebody changed it since.")]
 Days = Annotated[int, Query(ge=1, le=90, description="How many days the window has, today included.")]
+
+
+def lead_to(**bodies: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Return what an operation says of its answer: the operations that follow, and their bodies made from it.
+
+    They are links of OpenAPI: readers see what to send next, and programs can follow them.
+    """
+    return {200: {"links": {name: {"operationId": name, "requestBody": body} for name, body in bodies.items()}}}
 
 
 def cut_page(items: Sequence[_Item], cursor: str | None, limit: int) -> tuple[Sequence[_Item], str | None]:

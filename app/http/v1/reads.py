@@ -17,6 +17,8 @@ from core.corpus.corpus import Corpus
 from core.corpus.versions import Version
 from core.coverage.backlog import BacklogTopic, list_backlog
 from core.coverage.closing import report_shelves
+from core.coverage.emerging import EmergingReport
+from core.coverage.newcomers import report_emerging
 from core.coverage.report import (
     Coverage,
     call_topics,
@@ -81,6 +83,7 @@ _drift = Recent[DriftOverview](15)
 _low = Recent[LowScores](60)
 _coverage = Recent[Coverage](60, most=10)
 _known = Recent[KnownQuestions](600, most=3)
+_emerging = Recent[EmergingReport](60, most=20)
 _changed = Recent[WhatChanged](15, most=20)
 _gathered = Recent[tuple[tuple[TimelineChange, ...], tuple[str, ...]]](15, most=20)
 _versions = Recent[tuple[Version, ...]](15, most=2)
@@ -134,6 +137,14 @@ def load_shelved(scope: Scope, days: int, *, readable: bool) -> tuple[ShelvedTop
     """Return the topics of the window and of the backlog with what was decided about them; by id unless `readable`."""
     found = report_shelves(get_store(), get_embedder(), load_coverage(scope, days), today=today_of(scope))
     return found if readable else tuple(replace(each, label=name_hidden(each.topic_id)) for each in found)
+
+
+def load_emerging(scope: Scope, *, readable: bool) -> EmergingReport:
+    """Return the topics that are new, as the last look found them; without questions unless `readable`."""
+    store, today = get_store(), today_of(scope)
+    return _emerging.get(
+        (store, scope, today, readable), lambda: report_emerging(store, scope, readable=readable)
+    )
 
 
 def load_changes(scope: Scope) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:

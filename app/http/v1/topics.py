@@ -21,13 +21,12 @@ from app.http.v1.models import (
     Untrusted,
     cut_page,
 )
-from app.http.v1.reads import GAP_DAYS, get_embedder, load_low, load_named_coverage, today_of
+from app.http.v1.reads import GAP_DAYS, get_embedder, load_emerging, load_low, load_named_coverage, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import find_topic
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic, list_backlog
 from core.coverage.closing import measure_closing
 from core.coverage.labels import LONGEST_TITLE
-from core.coverage.newcomers import report_emerging
 from core.coverage.operations import mark_topic, rename_topic
 from core.coverage.topics import Topic, Trend
 from core.errors import Conflict, NotFound, QuarterdeckError
@@ -205,7 +204,7 @@ def list_emerging_topics(caller: From, environment: Environment = None, service:
     They come from the last look in the background. Without the scope `questions`, topics have no questions.
     """
     scope = caller.find_scope(environment, service)
-    found = report_emerging(get_store(), scope, readable=caller.may_read(scope.environment))
+    found = load_emerging(scope, readable=caller.may_read(scope.environment))
     return EmergingAnswer(
         environment=scope.environment, service=scope.service, until=found.until, problem=found.problem,
         topics=tuple(map(EmergingTopicAnswer.model_validate, found.topics)),

@@ -11,7 +11,7 @@ from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
 from core.alerts.backtests import Backtest, describe_backtest
-from core.alerts.metrics import METRICS, find_metric
+from core.alerts.metrics import CANARY, MEAN_SCORE, METRICS, find_metric
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.alerts.report import AlertOverview
 from core.alerts.rules import AlertKind, AlertRule, Level, LimitSide, WithoutData
@@ -35,7 +35,8 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
             key="alert_metric",
         )
         offered = list(_KINDS) if find_metric(metric).has_verdict else list(_KINDS)[1:]
-        judge = right.segmented_control("Judge by", offered, default=offered[0], required=True, key="alert_kind")
+        usual = offered[0 if metric in (MEAN_SCORE, CANARY) else -1]
+        judge = right.segmented_control("Judge by", offered, default=usual, required=True, key="alert_kind")
         kind = _KINDS[judge]
         with st.form("alert-rule", border=False):
             given = _read_fields(metric, kind, services, [channel.name for channel in found.book.channels])

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from starlette.middleware import Middleware
 
 from app.http import backends, tools_api
 from app.http.api import ApiAhead
-from app.http.tools import make_tool, name_tools
+from app.http.tools import make_tool, mark_untrusted, name_tools
+from app.http.v1.alerts import DeliveryAnswer
 from app.http.v1.callers import Caller
+from core.alerts.queue import SendOutcome
 from core.audit.actions import Action
 from core.audit.permissions import Role, explain_refusal, hold_everywhere
 from core.audit.trail import count_audit
@@ -136,6 +139,16 @@ def test_users_text_stands_in_marked_objects_alone(served):
     page = served.call("reader", "list_documents", service="answers")
     held = [place for place, text in list_paths(page) if INJECTED in text]
     assert held and all("untrusted" in place for place in held)
+
+
+def test_what_the_receiver_of_an_alert_answered_is_marked():
+    delivery = DeliveryAnswer(
+        channel="pager", number=1, key="k", title="[FIRING] answers", made=datetime(2026, 3, 20, tzinfo=UTC),
+        outcome=SendOutcome.WAITING, attempts=1, next_attempt=None, problem=INJECTED,
+    )  # fmt: skip
+    told = mark_untrusted(delivery)
+    assert told["problem"] == {"untrusted": INJECTED}
+    assert [place for place, text in list_paths(told) if INJECTED in text and "untrusted" not in place] == []
 
 
 @pytest.mark.sqlite_only("the store is read by the same functions as under /v1")

@@ -382,6 +382,58 @@ def test_a_rule_that_is_removed_tells_that_its_alarms_are_over(store):
     assert told == [("ops", service, state) for state in ("firing", "resolved") for service in ("answers", "search")]
 
 
+def test_an_edit_of_a_rule_that_fires_tells_the_channels_that_leave_and_those_that_come(store):
+    fail(store, days={1: 5})
+    for name in ("stays", "leaves", "comes"):
+        add_channel(store, name)
+    rule, told = AlertRule("ops", channels=("stays", "leaves"), **SHARE), []
+    act = replace(ME, at=NOW)
+    save_alert_rule(store, rule, act)
+    run(store, send=keep(told))
+    told.clear()
+    save_alert_rule(store, replace(rule, channels=("stays", "comes"), alert=0.04), act)
+    run(store, send=keep(told))
+    assert sorted(told) == [("comes", "answers", "firing"), ("leaves", "answers", "resolved")]
+    told.clear()
+    resolve_alert(store, "ops", "answers", ME, now=NOW)
+    run(store, send=keep(told))
+    assert sorted(told) == [("comes", "answers", "resolved"), ("stays", "answers", "resolved")]
+
+
+def test_an_edit_of_a_rule_that_is_quiet_tells_nobody(store):
+    fail(store, days={})
+    for name in ("leaves", "comes"):
+        add_channel(store, name)
+    told = []
+    for channel in ("leaves", "comes"):
+        save_alert_rule(store, AlertRule("ops", channels=(channel,), **SHARE), ME)
+        run(store, send=keep(told))
+    assert told == []
+
+
+def test_a_rule_that_turns_to_another_metric_ends_its_alarm_about_the_former(store):
+    fail(store, days={1: 5})
+    for name in ("leaves", "comes"):
+        add_channel(store, name)
+    told, rule = [], AlertRule("ops", channels=("leaves",), **SHARE)
+    save_alert_rule(store, rule, replace(ME, at=NOW))
+    run(store, send=keep(told))
+    save_alert_rule(store, replace(rule, metric="volume", alert=1.0, channels=("comes",)), replace(ME, at=NOW))
+    run(store, send=keep(told))
+    assert told == [("leaves", "answers", "firing"), ("leaves", "answers", "resolved"), ("comes", "answers", "firing")]
+
+
+def test_a_webhook_that_becomes_a_rule_s_own_is_told_that_it_fires(store):
+    fail(store, days={1: 5})
+    add_channel(store, "leaves")
+    told, rule = [], AlertRule("ops", channels=("leaves",), **SHARE)
+    save_alert_rule(store, rule, replace(ME, at=NOW))
+    run(store, send=keep(told))
+    save_webhook_rule(store, rule, url="https://example.org/", secret=SECRET, by=replace(ME, at=NOW))
+    run(store, send=keep(told))
+    assert sorted(told[1:]) == [("leaves", "answers", "resolved"), ("ops", "answers", "firing")]
+
+
 def test_an_environment_in_capitals_has_one_key_and_one_queue(store):
     fail(store, days={1: 5}, scope=Scope("staging", "answers"))
     act = replace(ME, environment="Staging")

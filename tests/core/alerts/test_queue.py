@@ -5,6 +5,7 @@ import pytest
 from core.alerts.queue import (
     GIVEN_UP_AFTER_MS,
     KEPT_ENDED,
+    MOST_WAITING,
     SENT_WITHIN_MS,
     SendOutcome,
     add_message,
@@ -82,3 +83,24 @@ def test_what_arrived_keeps_its_title_for_a_while_and_what_waits_is_never_forgot
 def test_a_queue_that_cannot_be_read_is_an_error_in_one_line(told):
     with pytest.raises(InvalidInput, match="^deliveries: cannot be read"):
         read_queue(told)
+
+
+def test_a_queue_is_bounded_and_the_newest_messages_stay():
+    queue = note_failed(queue_of("first"), 1, "it answered 500", now_ms=NOW)
+    for number in range(MOST_WAITING + 2 * KEPT_ENDED):
+        queue = add_message(queue, {"key": f"k{number}"}, "about it", now_ms=NOW)
+    waiting = [each for each in queue if each.outcome is SendOutcome.WAITING]
+    assert len(waiting) == MOST_WAITING and len(queue) <= MOST_WAITING + KEPT_ENDED + 1
+    assert waiting[-1].key == f"k{MOST_WAITING + 2 * KEPT_ENDED - 1}"
+    full = queue_of(*["a"] * (MOST_WAITING + 1))
+    assert (full[0].outcome, full[0].problem) == (SendOutcome.GIVEN_UP, "500 newer messages waited; last problem: none")
+    assert next_of(full) == 2
+
+
+def test_what_is_being_sent_is_not_given_up_for_newer_messages():
+    queue = add_message(claim(queue_of(*["a"] * MOST_WAITING), 1, now_ms=NOW), {"key": "b"}, "b", now_ms=NOW)
+    assert [each.outcome for each in queue[:3]] == [SendOutcome.WAITING, SendOutcome.GIVEN_UP, SendOutcome.WAITING]
+
+
+def test_an_attempt_that_ends_after_its_channel_was_removed_changes_nothing():
+    assert note_sent((), 1, now_ms=NOW) == note_failed((), 1, "no", now_ms=NOW) == ()

@@ -27,7 +27,7 @@ THRESHOLD = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": Limi
     [
         ("name", {"name": " "}),
         ("metric", {"metric": "mood"}),
-        ("kind", {"metric": "latency_p95"}),
+        ("kind", {"metric": "coverage_gap"}),
         ("alert", {"alert": 0.5}),
         ("for_days", {"for_days": 2}),
         ("from_level", {"from_level": Level.OK}),

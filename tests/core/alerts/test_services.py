@@ -1,9 +1,12 @@
 """Channels through apprise, against real receivers on this machine: mail over SMTP, chats over HTTP."""
 
 import json
+import re
 from email import message_from_bytes
 from email.policy import default
+from pathlib import Path
 
+import apprise
 import pytest
 
 from core.alerts import services
@@ -39,6 +42,15 @@ def test_a_mail_has_a_subject_and_says_why() -> None:
     mail = message_from_bytes(raw, policy=default)
     assert (sender, recipients, mail["Subject"]) == ("deck@example.org", ["ops@example.org"], "[FIRING] answers")
     assert "12% failed ä <b>" in mail.get_body(("plain",)).get_content()
+
+
+def test_a_line_break_in_a_title_is_no_header_of_a_mail() -> None:
+    with serve_mail() as box:
+        notify(mail_to(box), "[FIRING] a\r\nBcc: everyone@example.org\r\n\r\nno", "b", level="critical")
+    [(_, recipients, raw)] = box.envelopes
+    mail = message_from_bytes(raw, policy=default)
+    assert (recipients, mail["Bcc"]) == (["ops@example.org"], None)
+    assert "Bcc: everyone@example.org" in mail["Subject"]
 
 
 def test_a_mail_server_that_refuses_is_named_and_the_next_attempt_arrives() -> None:
@@ -81,6 +93,17 @@ def test_a_service_that_never_answers_is_left_after_its_time(monkeypatch: pytest
             notify(f"json://127.0.0.1:{port}/", "a", "b", level="critical")
 
 
+def test_a_service_that_never_answers_holds_two_threads_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "TOTAL_S", 0.05)
+    with serve_bytes(b"HTTP/1.1 200 OK\r\nX: ", holds=True) as port:
+        said = []
+        for _ in range(4):
+            with pytest.raises(SourceUnavailable) as caught:
+                notify(f"json://127.0.0.1:{port}/", "a", "b", level="critical")
+            said.append(str(caught.value).partition("message")[2])
+    assert [each.startswith("s without an answer") for each in said] == [False, False, True, True]
+
+
 def test_what_an_address_holds_is_in_no_error() -> None:
     secret = "s3cr3tpassw0rd"
     with Listener(500) as listener, pytest.raises(SourceUnavailable) as caught:
@@ -97,10 +120,63 @@ def test_the_services_that_most_have_are_understood(address: str) -> None:
     check_service(address)
 
 
-@pytest.mark.parametrize("address", ["nobody://x", "slack://", "file:///etc/passwd", "syslog://", "dbus://"])
+@pytest.mark.parametrize("address", ["nobody://x", "slack://", "file:///etc/passwd", "syslog://", "dbus://", "gio://"])
 def test_an_address_that_cannot_be_used_is_refused(address: str) -> None:
     with pytest.raises(InvalidInput, match="^address: "):
         check_service(address)
+
+
+SECRET_FILE = "the contents of a file of the server"
+FILE_OPTIONS = [
+    "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js?template={file}",
+    "https://discord.com/api/webhooks/4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js?TEMPLATE={file}",
+    f"slack://{TOKEN}/#ops?template={{file}}",
+    "tgram://123456789:abcdefg_hijklmnop/12315544/?x=1;template={file}",
+    "workflows://host/workflow/signature?template={file}",
+    "fcm://project/device?keyfile={file}",
+    "mailto://a:b@gmail.com?pgpprv={file}",
+    "mailtos://a:b@gmail.com?pgp=sign&pgppub={file}",
+    "vapid://ada@example.org/target?keyfile={file}",
+    "vapid://ada@example.org/target",
+]
+
+
+@pytest.mark.parametrize("address", FILE_OPTIONS)
+def test_an_address_names_no_file_of_the_server(address: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret.json"
+    file.write_text(SECRET_FILE, encoding="utf-8")
+    with pytest.raises(InvalidInput, match="^address: .*(file of the server|files on the server)") as caught:
+        check_service(address.format(file=file))
+    assert SECRET_FILE not in str(caught.value) and str(tmp_path) not in str(caught.value)
+    with pytest.raises(SourceUnavailable, match="of the server|on the server"):  # a channel that was stored before
+        notify(address.format(file=file), "a", "b", level="critical")
+
+
+def test_a_template_of_the_service_itself_is_no_file() -> None:
+    check_service("sendgrid://abcdefghijklmnop:ada@example.org/bob@example.org?template=d-123")
+
+
+def test_every_service_of_apprise_that_reads_a_file_by_name_is_refused() -> None:
+    """One that a later release of apprise adds fails here."""
+    folder = Path(apprise.__file__).parent / "plugins"
+    found = {
+        name
+        for path in folder.rglob("*.py")
+        if path.name != "base.py"
+        for name in re.findall(r"self\.(\w+) = AppriseAttachment\(", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"keyfile", "template"} <= services._FILES
+
+
+def test_a_redirect_cannot_be_switched_on() -> None:
+    with pytest.raises(InvalidInput, match="^address: redirect= must be left out"):
+        check_service("json://localhost?redirect=yes")
+
+
+def test_a_failure_is_one_whatever_the_address_says() -> None:
+    with Listener(500) as listener, pytest.raises(SourceUnavailable, match="did not take"):
+        notify(f"json://127.0.0.1:{listener.port}/?optional=yes&retry=3&wait=1", "a", "b", level="critical")
+    assert len(listener.requests) == 1
 
 
 @pytest.mark.deep

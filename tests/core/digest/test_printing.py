@@ -1,7 +1,9 @@
 """Printing a page to PDF with the Chromium that is installed."""
 
 import io
+import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,24 @@ def test_a_chromium_that_does_not_print_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceUnavailable, match=said):
         print_pdf("<p>x</p>", timeout_s=0.5 if "sleep" in script else 30)
+
+
+@pytest.mark.parametrize("ending", ["sleep 60", "exit 1"])
+def test_nothing_is_left_of_a_chromium_that_does_not_print(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str
+) -> None:
+    """Its children neither go on nor keep what they write."""
+    program, started = tmp_path / "bin" / "chromium", tmp_path / "child"
+    program.parent.mkdir()
+    child = f"while :; do echo $$ > {started}; mkdir -p profile; echo x > profile/$RANDOM; sleep 0.01; done"
+    program.write_text(
+        f"#!/bin/bash\nPATH=/usr/bin:/bin\nbash -c '{child}' &\nuntil [ -e {started} ]; do sleep 0.01; done\n{ending}\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SourceUnavailable, match="did not print|printed nothing"):
+        print_pdf("<p>x</p>", timeout_s=5 if "sleep" in ending else 60)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+    assert list(tmp_path.glob("quarterdeck-pdf-*")) == []

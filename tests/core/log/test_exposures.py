@@ -163,6 +163,17 @@ def test_users_of_an_ab_test_are_noted_once_with_their_variant_and_time(deck, st
     assert list_exposures(store, "production", "prompt-test", since=before + timedelta(days=1)) == ()
 
 
+def test_some_users_are_read_without_the_others(deck, store):
+    for number in range(1_200):
+        deck.variant("prompt-test", f"u{number}")
+    deck.flush()
+    everybody = list_exposures(store, "production", "prompt-test")
+    wanted = {each.targeting_key for each in everybody if int(each.targeting_key[1:]) % 2} | {"nobody"}
+    some = list_exposures(store, "production", "prompt-test", users=wanted)
+    assert some == tuple(each for each in everybody if each.targeting_key in wanted) and len(some) > 500
+    assert list_exposures(store, "production", "prompt-test", users=()) == ()
+
+
 def test_users_of_plain_flags_are_not_noted(deck, store):
     for number in range(20):
         deck.is_enabled("half", f"u{number}")

@@ -71,6 +71,16 @@ def test_a_token_of_a_service_sees_that_service_alone(deck):
     assert deck.get("/v1/questions/production-billing-1?service=billing", token="answers").status_code == 403
 
 
+def test_a_cursor_of_another_service_opens_nothing_of_it(deck):
+    following = deck.get("/v1/questions?service=billing&limit=2").json()["next"]
+    page = deck.get(f"/v1/questions?service=answers&limit=200&cursor={following}", token="answers")
+    assert page.status_code == 200
+    assert all(each["retrieval_id"].startswith("production-answers-") for each in page.json()["items"])
+    entries = deck.get("/v1/audit?limit=1", token="staging").json()["next"]
+    found = deck.get(f"/v1/audit?limit=200&cursor={entries or 1_000_000}", token="reader").json()["items"]
+    assert {each["environment"] for each in found} <= {"production"}
+
+
 def test_a_token_of_a_service_sees_nothing_of_the_whole_environment(deck):
     for path in OF_WHOLE:
         answer = deck.get(path, token="answers")

@@ -37,7 +37,7 @@ def test_an_experiment_takes_a_part_of_a_layer(deck: Deck) -> None:
 def test_a_holdout_is_started_read_and_ended(deck: Deck) -> None:
     assert deck.get("/v1/holdout").json()["name"] is None
     wrong = deck.post("/v1/holdout/start", {"name": "Q 4", "share_pct": 5, "reason": "measure"})
-    assert (wrong.status_code, wrong.json()["field"]) == (400, "holdout")
+    assert (wrong.status_code, wrong.json()["field"]) == (400, "name")
     started = deck.post("/v1/holdout/start", {"name": "2026q4", "share_pct": 5, "reason": "measure"})
     assert started.json()["action"] == "holdout.start"
     found = deck.get("/v1/holdout").json()
