@@ -18,7 +18,7 @@ from core.audit.gate import READY, Origin, RequestState, WantedChange
 from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from core.flags.layer_store import get_holdout
 from core.flags.layers import hold_out
-from core.flags.operations import check_definition, save_definition
+from core.flags.operations import check_definition, check_plan_here, save_definition
 from core.flags.preview import preview_change
 from core.flags.store import Flag, delete_flag, list_flags
 from core.indexes.audited import SwapState
@@ -64,7 +64,7 @@ def edit_request(store: Store, request: ChangeRequest, target: str, definition: 
     if target not in {each.target for each in list_editable(request)}:
         known = ", ".join(each.target for each in list_editable(request)) or "none"
         raise NotFound(f"flag: request {request.request_id} sets no flag {target[:80]!r}; it sets: {known}")
-    check_definition(target, definition)
+    check_plan_here(store, request.environment, target, check_definition(target, definition))
     wanted = hold_out(get_holdout(store, request.environment), target, definition)
     changes = tuple(
         replace(each, after=wanted) if each.target == target and _is_of_a_flag(each) else each
