@@ -135,7 +135,8 @@ def _to_json(report: Any) -> dict[str, Any]:
     verdict = report.verdict
     return {
         "key": report.flag.key, "share_pct": report.share_pct, "since": report.since, "call": verdict.call,
-        "reason": verdict.reason, "missing": verdict.missing, "warnings": verdict.warnings, "healthy": verdict.is_healthy,
+        "reason": verdict.reason, "missing": verdict.missing, "warnings": verdict.warnings,
+        "healthy": verdict.is_healthy,
         "services": report.plan.services,
         "metrics": [
             {
