@@ -86,8 +86,8 @@ def select_declared_sums(rows: str, declared: str) -> str:
     """Return the SELECT that counts rows by hour for each value of the attributes that their service declares."""
     newest = f"SELECT service, argMax(names, declared_ms) AS names FROM {declared} GROUP BY service"
     return _sum_series(
-        f"SELECT environment, service, dimension, {ATTRIBUTE_VALUE} AS value, start_ms, score, weight, given_state, bin "
-        f"FROM (SELECT *, JSONExtractRaw(noted, dimension) AS raw FROM (SELECT environment, service, {_COUNTED}, "
+        f"SELECT environment, service, dimension, {ATTRIBUTE_VALUE} AS value, start_ms, score, weight, given_state, "
+        f"bin FROM (SELECT *, JSONExtractRaw(noted, dimension) AS raw FROM (SELECT environment, service, {_COUNTED}, "
         f"ifNull(attributes, '') AS noted, arrayJoin(names) AS dimension FROM {rows} AS logged "
         f"INNER JOIN ({newest}) AS declared USING (service)))"
     )

@@ -1,4 +1,4 @@
-"""Shell: reports a metric by segment and day: each value of a dimension, recently and before, and what carries a change."""
+"""Shell: reports a metric by segment and day, recently and before, and which segment carries a change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,8 +94,8 @@ def _say(report: SegmentsReport) -> str:
     now = say_metric_value(metric, whole.recent)
     if whole.change is None or whole.before is None:
         return f"{metric.name} is {now} {since}; there is no figure before."
-    is_up = whole.change > 0
-    moved = f"{metric.name} is {now} {since}, {say_metric_amount(metric, whole.change)} {'above' if is_up else 'below'} before"
+    side = "above" if whole.change > 0 else "below"
+    moved = f"{metric.name} is {now} {since}, {say_metric_amount(metric, whole.change)} {side} before"
     if report.carrier is not None:
         carrier = report.carrier
         return f"{moved}: {report.dimension} {carrier.value} carries {carrier.explained_share:.0%} of the change."
