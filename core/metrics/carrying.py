@@ -47,10 +47,11 @@ def find_carrier(values: Mapping[str, Sequence[MetricDay]], recent_from: date) -
     """Return the segment that carries the change from the days before `recent_from` to those since; None for none.
 
     A value's part of a day is e = whole - whole without the value, which is 0 where the value is like the rest;
-    weekdays and the wobble of days act on both and cancel out. t compares the mean of e over the recent days with that
-    before (pooled variance over days). The largest is named if it is significant among all N values (5% / 2 N, two-sided:
-    Bonferroni) and explains at least half of the change. Assumes that days are independent after what acts on all is
-    gone. Smallest sample: 3 days on each side; 20 counted inside and outside recently, and 20 outside before.
+    weekdays and the wobble of days act on both and cancel out. t compares the mean of e over the recent days with
+    that before (pooled variance over days). The largest is named if it is significant among all N values (5% / 2 N,
+    two-sided: Bonferroni) and explains at least half of the change. Assumes that days are independent after what acts
+    on all is gone. Smallest sample: 3 days on each side; 20 counted inside and outside recently, and 20 outside
+    before.
     """
     names = list(values)
     days = sorted({each.day for of in values.values() for each in of})
