@@ -125,7 +125,8 @@ RANGED = {"variations": [True, False], "weights": [0.5, 0.5]}
         (goff(None, scheduledRollout=[{"date": "2020-01-01T00:00:00Z"}]), "changes by itself (scheduledRollout)"),
         (read_ld({"s": SEGMENT}, f=ld(rules=[{"clauses": [clause("", "segmentMatch", "s")], "variation": 1}])),
          "shares out contexts of another kind"),
-        (read_ld(f=ld(rules=[{"clauses": [clause("x", "before", "2020-01-01")], "variation": 1}])), "has no equivalent"),
+        (read_ld(f=ld(rules=[{"clauses": [clause("x", "before", "2020-01-01")], "variation": 1}])),
+         "has no equivalent"),
     ],
 )  # fmt: skip
 def test_what_flagd_cannot_express_is_left_out_by_name(read: Read, words: str) -> None:
