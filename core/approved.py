@@ -10,20 +10,21 @@ from datetime import datetime
 from typing import Any
 
 from core.approvals.operations import amend_request
-from core.approvals.requests import ChangeRequest, get_request, list_requests, save_decision
+from core.approvals.people import find_lost_role
+from core.approvals.requests import ChangeRequest, get_request, list_requests, note_expired, save_decision
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
 from core.audit.gate import READY, Origin, RequestState, WantedChange
 from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from core.flags.layer_store import get_holdout
 from core.flags.layers import hold_out
-from core.flags.operations import check_definition, save_definition
+from core.flags.operations import check_definition, check_plan_here, save_definition
 from core.flags.preview import preview_change
 from core.flags.store import Flag, delete_flag, list_flags
 from core.indexes.audited import SwapState
 from core.indexes.operations import swap_index
 from core.rollouts.index_canaries import check_arms
-from quarterdeck.clock import from_ms
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.index_canaries import read_arms
 from quarterdeck.store import Store
 
@@ -63,7 +64,7 @@ def edit_request(store: Store, request: ChangeRequest, target: str, definition: 
     if target not in {each.target for each in list_editable(request)}:
         known = ", ".join(each.target for each in list_editable(request)) or "none"
         raise NotFound(f"flag: request {request.request_id} sets no flag {target[:80]!r}; it sets: {known}")
-    check_definition(target, definition)
+    check_plan_here(store, request.environment, target, check_definition(target, definition))
     wanted = hold_out(get_holdout(store, request.environment), target, definition)
     changes = tuple(
         replace(each, after=wanted) if each.target == target and _is_of_a_flag(each) else each
@@ -77,7 +78,8 @@ def edit_request(store: Store, request: ChangeRequest, target: str, definition: 
 def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int:
     """Make the changes of an approved request, in the name of who asked; return the audit entry's id.
 
-    Raises Conflict, and voids the request, if something that it changes is not as it was any more.
+    Raises Conflict, and voids the request, if something that it changes is not as it was any more, or if who asked or
+    who approved lost the role for it.
     """
     if get_request(store, request.request_id).version != request.version:
         raise Conflict(f"request {request.request_id} was changed meanwhile; reload and read it again")
@@ -88,6 +90,7 @@ def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int
     reason = f"{request.reason} (request {request.request_id}, approved by {request.decided_by})"[:2_000]
     by = Act(request.requester, reason, request.environment, at=now, origin=Origin.PERSON)
     try:
+        _check_roles(store, request)
         return _apply(store, request, by)
     except (Conflict, NotFound) as error:
         _void(store, request, str(error))
@@ -97,6 +100,7 @@ def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int
 def apply_due_requests(store: Store, *, now: datetime) -> tuple[str, ...]:
     """Apply every request that was approved for a time that has come; return a line each."""
     lines = []
+    note_expired(store, at_ms=to_ms(now))
     for request in list_requests(store, states=(RequestState.SCHEDULED,)):
         if request.due is not None and request.due <= now and can_apply(request):
             try:
@@ -131,6 +135,14 @@ def _apply(store: Store, request: ChangeRequest, by: Act) -> int:
                 save_definition(change, flag, each.after)
             change.record(_ACTIONS[str(each.action)], each.target, each.before, each.after)
     return change.entry_id
+
+
+def _check_roles(store: Store, request: ChangeRequest) -> None:
+    """Raise Conflict if somebody lost the role that they had when they asked or approved."""
+    actions = [Action(each.action) for each in request.changes]
+    for name, done in ((request.requester, Action.APPROVAL_REQUEST), (request.decided_by, Action.APPROVAL_GRANT)):
+        if lost := find_lost_role(store, name, [done, *actions], request.environment, since=request.created):
+            raise Conflict(lost)
 
 
 def _check_indexes(change: Change, wanted: WantedChange) -> None:

@@ -86,8 +86,8 @@ def select_declared_sums(rows: str, declared: str) -> str:
     """Return the SELECT that counts rows by hour for each value of the attributes that their service declares."""
     newest = f"SELECT service, argMax(names, declared_ms) AS names FROM {declared} GROUP BY service"
     return _sum_series(
-        f"SELECT environment, service, dimension, {_VALUE} AS value, start_ms, score, weight, given_state, bin FROM "
-        f"(SELECT *, JSONExtractRaw(noted, dimension) AS raw FROM (SELECT environment, service, {_COUNTED}, "
+        f"SELECT environment, service, dimension, {ATTRIBUTE_VALUE} AS value, start_ms, score, weight, given_state, "
+        f"bin FROM (SELECT *, JSONExtractRaw(noted, dimension) AS raw FROM (SELECT environment, service, {_COUNTED}, "
         f"ifNull(attributes, '') AS noted, arrayJoin(names) AS dimension FROM {rows} AS logged "
         f"INNER JOIN ({newest}) AS declared USING (service)))"
     )
@@ -128,7 +128,7 @@ _COUNTED = (
     f"least({HISTOGRAM_BINS - 1}, toInt16(floor(ifNull(score, 0) * {HISTOGRAM_BINS}))) AS bin"
 )
 # An attribute as Python writes it: rows of one service may be counted in SQL too.
-_VALUE = (
+ATTRIBUTE_VALUE = (
     "multiIf(startsWith(raw, '\"'), JSONExtractString(raw), raw = 'true', 'True', raw = 'false', 'False', "
     "raw = 'null', '', match(raw, '^-?[0-9]+$') AND JSONType(noted, dimension) = 'Double', concat(raw, '.0'), raw)"
 )

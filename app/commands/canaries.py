@@ -58,6 +58,7 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
         report.verdict.reason,
         f"  judged by: {', '.join(report.plan.services) or 'all services that report its arms'}",
         *(f"  missing: {line}" for line in report.verdict.missing),
+        *(f"  warning: {line}" for line in report.verdict.warnings),
         *(f"  {describe_comparison(each)}" for each in report.verdict.comparisons),
         *(f"  signal {describe_comparison(each)}" for each in report.verdict.signals),
     ]
@@ -134,7 +135,8 @@ def _to_json(report: Any) -> dict[str, Any]:
     verdict = report.verdict
     return {
         "key": report.flag.key, "share_pct": report.share_pct, "since": report.since, "call": verdict.call,
-        "reason": verdict.reason, "missing": verdict.missing, "healthy": verdict.is_healthy,
+        "reason": verdict.reason, "missing": verdict.missing, "warnings": verdict.warnings,
+        "healthy": verdict.is_healthy,
         "services": report.plan.services,
         "metrics": [
             {

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, open_store, show
+from app.commands.common import common, open_judged_store, open_store, show
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import NotFound
@@ -123,6 +123,34 @@ def holdout_show(config: Config, *, as_json: bool) -> None:
             f"  flags that keep out of it: {', '.join(flags) or 'none'}",
         ]
     show(as_json, {"holdout": found, "flags": flags}, lines)
+
+
+@holdout.command("report")
+@click.option("--metric", default="score", show_default=True, help="Built in, or defined in the environment.")
+@click.option("--service", "services", multiple=True, metavar="NAME", help="Whose rows count (default: all).")
+@common
+def holdout_report(config: Config, *, metric: str, services: tuple[str, ...], as_json: bool) -> None:
+    """Compare the users who are held out with the rest: what all rollouts did together. Check it at any time.
+
+    Example: quarterdeck holdout report --metric resolved
+    """
+    from core.arms.histories import ArmHistories
+    from core.rollouts.holdout import HELD, REST, report_holdout
+
+    store = open_judged_store(config)
+    found = report_holdout(
+        store, ArmHistories(store), config.environment, metric, now=datetime.now(UTC), services=services
+    )
+    users = f"{found.users[HELD]:,} users held out, {found.users[REST]:,} others, since {found.holdout.name} began"
+    compared = found.compared
+    told = {
+        "holdout": found.holdout, "metric": str(found.metric), "users": found.users, "sentence": found.sentence,
+        "mismatch_p": found.mismatch_p, "held_out": compared.stable if compared else None,
+        "others": compared.other if compared else None, "harm": compared.harm if compared else None,
+        "harm_at_least": compared.least_harm if compared and compared.difference else None,
+        "harm_at_most": compared.most_harm if compared and compared.difference else None,
+    }  # fmt: skip
+    show(as_json, told, [found.sentence, f"  {users}"])
 
 
 @holdout.command("start")

@@ -1,10 +1,11 @@
 """The commands `metrics …`: what experiments, canaries and alerts can be about, besides the built-in metrics."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from app.commands.common import common, open_store, show
+from app.commands.common import common, find_scope, open_store, service_option, show
 from core.audit.acts import Act
 from core.config import Config
 
@@ -31,6 +32,41 @@ def metrics_list(config: Config, *, as_json: bool) -> None:
         for each in known
     ]
     show(as_json, [write_metric(each) for each in known], lines)
+
+
+@metrics.command("segments")
+@click.argument("name")
+@click.option("--dimension", default="prompt_version", show_default=True, help="Built in, or declared by the service.")
+@click.option("--days", type=click.IntRange(2, 90), default=30, show_default=True, help="Days, today included.")
+@service_option
+@common
+def metrics_segments(
+    config: Config, *, name: str, dimension: str, days: int, service: str | None, as_json: bool
+) -> None:
+    """Show a metric by segment: the last week against before, and which segment carries the change.
+
+    Example: quarterdeck metrics segments resolved --dimension tenant --days 28
+    """
+    from core.log.retrievals import Window, today_in
+    from core.metrics.daily import get_metric
+    from core.metrics.definition import say_metric_value
+    from core.metrics.segments import report_metric_segments
+
+    store = open_store(config)
+    scope = find_scope(config, store, service)
+    today = today_in(store, scope, now=datetime.now(UTC))
+    window = Window(today - timedelta(days=days - 1), today)
+    found = report_metric_segments(store, scope, get_metric(store, scope, name), window, dimension)
+
+    def say(value: float | None) -> str:
+        return "—" if value is None else say_metric_value(found.metric, value)
+
+    lines = [found.sentence] + [
+        f"  {each.value or '(none)':<24} {say(each.before):>14} before  {say(each.recent):>14} since  {each.count:,.0f}"
+        for each in found.segments
+    ]
+    lines += [f"  {found.left_out} values with fewer are left out"] if found.left_out else []
+    show(as_json, found, lines)
 
 
 @metrics.command("add")

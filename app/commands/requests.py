@@ -10,7 +10,7 @@ from core.approvals.requests import ChangeRequest
 from core.audit.acts import Act
 from core.audit.gate import RequestState
 from core.config import Config
-from core.errors import InvalidInput
+from core.errors import Conflict, InvalidInput
 from quarterdeck.store import Store
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
@@ -67,16 +67,19 @@ def requests_show(config: Config, *, request_id: int, as_json: bool) -> None:
 
 @requests.command("approve")
 @click.argument("request_id", type=int)
+@click.option(
+    "--version", type=int, required=True, help="The request's version that you read, as `requests show` says."
+)
 @click.option("--at", "due", metavar="TIME", help="When to apply it, in ISO 8601; UTC without a zone (default: now).")
 @_reason_option
 @_token_option
 @common
 def requests_approve(
-    config: Config, *, request_id: int, due: str | None, reason: str, token: str | None, as_json: bool
+    config: Config, *, request_id: int, version: int, due: str | None, reason: str, token: str | None, as_json: bool
 ) -> None:
     """Approve a request of another person. Changes of flags, canaries and index aliases are made at once.
 
-    Example: quarterdeck requests approve 12 --reason "looked at the preview"
+    Example: quarterdeck requests approve 12 --version 1 --reason "looked at the preview"
     """
     from core.approvals.operations import approve_request
     from core.approvals.requests import get_request
@@ -84,6 +87,8 @@ def requests_approve(
 
     store, now = open_store(config), datetime.now(UTC)
     found = get_request(store, request_id)
+    if found.version != version:
+        raise Conflict(f"request {request_id} has version {found.version}; read it again: requests show {request_id}")
     effect = preview_request(store, found, now=now)
     entry = approve_request(
         store, found, _identify(store, found, reason, token), due=_read_time(due) if due else None, effect=effect
@@ -205,6 +210,7 @@ def _line(request: ChangeRequest) -> str:
     due = f" for {request.due:%d %b %Y, %H:%M} UTC" if request.due else ""
     return (
         f"{request.request_id:>4}  {request.state}{decided}{due}  {request.describe()}, asked by {request.requester}, "
+        f"version {request.version}, "
         f"until {request.expires:%d %b %Y}"
     )
 

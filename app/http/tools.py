@@ -42,7 +42,7 @@ TOOLS: tuple[Callable[..., Any], ...] = (
     prompts.list_runs, prompts.get_winner, prompts.get_promotion,
     flags.list_all_flags, flags.get_one_flag, flags.list_all_schedules,
     rollouts.list_all_canaries, rollouts.list_all_experiments, metrics.list_all_metrics,
-    layers.list_all_layers, layers.get_running_holdout,
+    metrics.get_metric_segments, layers.list_all_layers, layers.get_running_holdout, layers.get_report_on_holdout,
     alerts.list_rules, alerts.list_states, alerts.list_channels, alerts.list_sent, alerts.backtest,
     audit.list_entries, audit.get_entry,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from core.approvals.requests import OPEN, ChangeRequest, save_decision
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.audit.gate import POLICIES, Origin, Policy, RequestState, WantedChange, digest_changes, dump_changes
-from core.audit.permissions import check_allowed, fold_name
+from core.audit.permissions import check_allowed, fold_name, fold_person
 from core.audit.settings import get_setting, save_setting
 from core.errors import Conflict, Forbidden, InvalidInput
 from quarterdeck.clock import to_ms
@@ -63,7 +63,7 @@ def approve_request(
     changed since it was read, or is not waiting.
     """
     _check_person(by, "approve")
-    if fold_name(by.actor.strip()) in {fold_name(request.requester), fold_name(request.editor)}:
+    if is_own(request, by.actor):
         raise Forbidden(f"request {request.request_id} is your own; another person has to approve it")
     for each in request.changes:
         check_allowed(by.roles, Action(each.action), request.environment)
@@ -77,6 +77,11 @@ def approve_request(
         told = {"state": str(state), "requester": request.requester, "changes": request.describe(), "effect": effect}
         change.record(Action.APPROVAL_GRANT, str(request.request_id), _describe(request), told)
     return change.entry_id
+
+
+def is_own(request: ChangeRequest, name: str) -> bool:
+    """Whether somebody asked for a request or edited it last, so that another person has to approve it."""
+    return fold_person(name) in {fold_person(request.requester), fold_person(request.editor)}
 
 
 def reject_request(store: Store, request: ChangeRequest, by: Act) -> int:

@@ -126,6 +126,11 @@ class Tally:
     def __init__(self, arms: Sequence[str]) -> None:
         self._arms = {arm: _Users() for arm in arms}
 
+    @property
+    def users(self) -> int:
+        """How many users are added up, by arm."""
+        return sum(each.count for each in self._arms.values())
+
     def add(
         self, rows: Iterable[UserRow], *, start: datetime, at: datetime, expected: Expected | None = None
     ) -> ArmsReading:
@@ -165,6 +170,11 @@ class _Users:
         self._powers: _Floats = np.zeros((2, len(_METRICS)))
         self._expected: NDArray[np.float32] = np.zeros((1024, 2), dtype=np.float32)
         self._joint: _Floats = np.zeros(3)  # of the expected score: its sum, squares, products with the score
+
+    @property
+    def count(self) -> int:
+        """How many users are known."""
+        return len(self._places)
 
     def absorb(self, rows: Sequence[UserRow], expected: Expected, *, keep: bool) -> tuple[Arm, Stretch]:
         named = [row for row in rows if row.user is not None]

@@ -28,6 +28,11 @@ class Expectation:
         self._users: dict[str, float] = {}
         self._asked, self._total = 0, 0.0
 
+    @property
+    def size(self) -> int:
+        """How many texts and users are known."""
+        return len(self._texts) + len(self._users)
+
     def learn(self, rows: Iterable[AskedBy]) -> None:
         """Add the scores of texts, whoever asked them."""
         for row in rows:

@@ -32,7 +32,9 @@ _GRACE_MS = 10 * 60_000  # an hour counts as finished once this has passed after
 _BUSY_ROWS = 200_000  # rows since the last finished hour; above this, per-user sums are cached
 _SETTLED_MS = 10_000  # in a busy hour, older rows count as complete until the hour ends
 _MOST_ROWS = 1_000_000  # read in one transaction
-_MOST_KEPT = 12
+_MOST_KEPT = 200  # rollouts whose newest reading is cached
+_MOST_USERS = 1_000_000  # of all tallies together: about 150 MB
+_LOOK_USERS = 30  # a reading takes about as much memory as so many users
 _LONG_S, _RESTS = 0.5, 15  # a reading that took longer than this serves for so many times as long
 _PAST_DAYS, _PAST_ROWS = 28, 200_000  # before the start, from which expected scores are learned
 
@@ -84,6 +86,12 @@ class _Kept:
     expectation: Expectation | None = None
     past: PastSums = field(default_factory=PastSums)
     lock: Lock = field(default_factory=Lock)
+
+    @property
+    def weight(self) -> int:
+        """How much memory it takes, in users."""
+        learned = self.expectation.size if self.expectation else 0
+        return self.tally.users + _LOOK_USERS * len(self.looks) + len(self.asked) + learned
 
 
 class ArmHistories:
@@ -151,7 +159,24 @@ class ArmHistories:
             self._kept.move_to_end(watched)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
+            self._make_room()
             return kept
+
+    def _make_room(self) -> None:
+        """Empty the tallies that were read longest ago, as far as memory is short: the next read is a full one.
+
+        Their newest reading stays, and serves for its rest, so that many large rollouts do not read in turns all the
+        time. Whoever is reading one now finishes it.
+        """
+        room = _MOST_USERS
+        (_, newest), *others = reversed(self._kept.items())
+        room -= newest.weight
+        for watched, kept in others:
+            room -= kept.weight
+            if room < 0 and kept.weight:
+                first_ms = to_ms(watched.since)
+                empty = _Kept(Tally(watched.arms), first_ms, first_ms, newest=kept.newest, rests=kept.rests)
+                self._kept[watched] = empty
 
     def _is_stale(self, watched: Watched, kept: _Kept, until_ms: int, exposures: Sequence[Exposure]) -> bool:
         """Whether rows or exposures came in late, or the requested time is before what is cached."""

@@ -61,16 +61,26 @@ class Act:
     def __post_init__(self) -> None:
         for name, remedy in (("actor", "name who acts"), ("reason", "give a reason for the audit trail")):
             value = getattr(self, name)
-            if not any(unicodedata.category(letter)[0] in "LNPS" for letter in value):
+            if not _says_something(value):
                 raise InvalidInput(name, f"is empty; {remedy}")
             if len(value) > MAX_TEXT or "\x00" in value:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
             check_letters(value, name)
+        if _is_urgent(self.reason) and not any(map(str.isalnum, self.reason.strip()[len(EMERGENCY) - 1 :])):
+            raise InvalidInput("reason", f"says {EMERGENCY.strip()} and no more; add what the emergency is")
 
     @property
     def is_emergency(self) -> bool:
         """Whether this passes without a second person, and is marked for it."""
-        return self.stops or self.reason.strip().upper().startswith(EMERGENCY.strip())
+        return self.stops or _is_urgent(self.reason)
+
+
+def _says_something(text: str) -> bool:
+    return any(unicodedata.category(letter)[0] in "LNPS" for letter in text)
+
+
+def _is_urgent(reason: str) -> bool:
+    return reason.strip().upper().startswith(EMERGENCY.strip())
 
 
 class Audited(Protocol):
@@ -103,7 +113,7 @@ class Change:
         reason = self.act.reason.strip()
         if action in GUARDED and _needs_second(self.connection, self.act, action):
             if self.act.is_emergency and action != Action.APPROVAL_POLICY:
-                reason = reason if reason.upper().startswith(EMERGENCY.strip()) else f"{EMERGENCY}{reason}"
+                reason = reason if _is_urgent(reason) else f"{EMERGENCY}{reason}"
                 security.warning("an emergency of %r in %s: %s", self.act.actor, self.act.environment, reason)
             else:
                 self.waiting.append(WantedChange(action, target, _write(before), _write(after)))
@@ -138,7 +148,8 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
             change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
             yield change
             if change.waiting:
-                mark_applied(connection, _find_request(connection, act, change.waiting), entry_id=change.entry_id)
+                found = _find_request(connection, act, change.waiting)
+                mark_applied(connection, found, change.waiting, entry_id=change.entry_id)
             if act.also is not None:
                 act.also(change)
     except _SecondPersonNeeded as needed:

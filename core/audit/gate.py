@@ -17,6 +17,7 @@ from core.audit.permissions import SHARED, Role, Roles, fold_name
 from core.audit.settings import Family, setting_key
 from core.errors import Conflict
 from quarterdeck.schema import change_requests, settings
+from quarterdeck.scope import fold_environment
 
 EMERGENCY = "EMERGENCY: "
 ADMINS = "admins"
@@ -30,7 +31,7 @@ GUARDED = frozenset(
         Action.EXPERIMENT_START, Action.EXPERIMENT_STOP, Action.EXPERIMENT_DECIDE, Action.HOLDOUT_START,
         Action.HOLDOUT_END, Action.SCHEDULE_CREATE,
         Action.SCHEDULE_RESUME, Action.INDEX_SWAP, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
-        Action.APPROVAL_POLICY,
+        Action.APPROVAL_POLICY, Action.METRIC_ADD, Action.METRIC_REMOVE,
     }
 )  # fmt: skip
 
@@ -80,7 +81,7 @@ class Policy:
 
     def lets_alone(self, actor: str, roles: Roles, environment: str) -> bool:
         """Whether this person needs nobody else."""
-        names = {fold_name(name) for name in self.alone}
+        names = {fold_name(name) for name in self.alone} - {ADMINS}  # somebody may be called that
         return fold_name(actor) in names or (ADMINS in self.alone and roles.role_in(environment) is Role.ADMIN)
 
 
@@ -104,13 +105,15 @@ def read_policies(connection: Connection) -> dict[str, Policy]:
 def find_policy(connection: Connection, action: Action, environment: str) -> Policy:
     """Return the policy for an action. What all environments share needs a second person if one of them does.
 
-    Only whom each of those environments lets change alone may do it alone.
+    Only whom each of those environments lets change alone may do it alone. Every spelling of an environment counts.
     """
-    known = read_policies(connection)
-    if action in SHARED:
-        required = [set(policy.alone) for policy in known.values() if policy.required]
-        return Policy(required=True, alone=tuple(sorted(set.intersection(*required)))) if required else Policy()
-    return known.get(environment, Policy())
+    own = fold_environment(environment)
+    required = [
+        set(policy.alone)
+        for name, policy in read_policies(connection).items()
+        if policy.required and (action in SHARED or fold_environment(name) == own)
+    ]
+    return Policy(required=True, alone=tuple(sorted(set.intersection(*required)))) if required else Policy()
 
 
 def digest_changes(changes: Sequence[WantedChange]) -> str:
@@ -132,10 +135,10 @@ def find_approved(
     return next((int(row.id) for row in own), None)
 
 
-def mark_applied(connection: Connection, request_id: int, *, entry_id: int) -> None:
-    """Use up an approved request. Raises Conflict when somebody was faster: it counts once."""
+def mark_applied(connection: Connection, request_id: int, changes: Sequence[WantedChange], *, entry_id: int) -> None:
+    """Use up the approved request for these changes. Raises Conflict when somebody was faster: it counts once."""
     c = change_requests.c
-    wanted = update(change_requests).where(c.id == request_id, c.state.in_(READY))
+    wanted = update(change_requests).where(c.id == request_id, c.digest == digest_changes(changes), c.state.in_(READY))
     done = connection.execute(wanted.values(state=RequestState.APPLIED, entry_id=entry_id, version=c.version + 1))
     if done.rowcount != 1:
         raise Conflict(f"request {request_id} was applied or withdrawn meanwhile")

@@ -206,6 +206,14 @@ def fold_name(text: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
+def fold_person(name: str) -> str:
+    """Return a name for telling people apart: names that differ in case, accents' encoding or spaces are one person.
+
+    Wider than `fold_name`, which gives rights: whoever may be the same person cannot approve what that person asked.
+    """
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
+
+
 def is_name(text: str) -> bool:
     """Whether this is a valid name of a person, a group or an environment."""
     return 0 < len(text) <= MAX_NAME and text.isprintable() and text == text.strip()

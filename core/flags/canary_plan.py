@@ -15,6 +15,7 @@ from core.arms.arms import Metric
 from core.arms.comparisons import Margin
 from core.arms.sequential import LEAST_USERS
 from core.errors import InvalidInput
+from core.metrics.definition import MetricDefinition, check_margin
 from quarterdeck.scope import make_scope
 
 STABLE, CANARY = "blue", "green"
@@ -103,6 +104,23 @@ def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
     )
 
 
+def check_margins(plan: Plan, known: Iterable[MetricDefinition]) -> None:
+    """Raise InvalidInput, naming the field, for a guardrail or signal whose margin nothing can exceed.
+
+    A name that is not known yet is left: the canary waits until the metric is defined.
+    """
+    metrics = {each.name.casefold(): each for each in known}
+    for field, named in ((GUARDRAILS_FIELD, plan.guardrails), (SIGNALS_FIELD, plan.signals)):
+        for each in named:
+            name = each.name.casefold()
+            metric = metrics.get(name) or metrics.get(_ALIASES.get(name, name.replace("-", " ")))
+            if metric is not None and each.amount is not None:
+                try:
+                    check_margin(metric, each.amount)
+                except InvalidInput as error:
+                    raise InvalidInput(f"metadata.{field}", error.problem) from None
+
+
 def write_services(names: Iterable[str]) -> str | None:
     """Return names of services as the metadata holds them; None for all services. Raises InvalidInput."""
     return ", ".join(check_services(names)) or None
@@ -117,6 +135,7 @@ def check_services(names: Iterable[str]) -> tuple[str, ...]:
 
 
 _MIN_USERS, _ERROR_CEILING = 100, 0.1
+_ALIASES = {"errors": "error rate"}
 _MARGINS: dict[str, tuple[Metric, float]] = {
     "canary_score_margin": (Metric.SCORE, 0.03),
     "canary_error_margin": (Metric.ERRORS, 0.02),

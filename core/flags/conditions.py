@@ -11,6 +11,7 @@ from typing import Any
 
 NEVER: Any = {"!": [True]}
 ALWAYS: Any = True
+LOWEST_VERSION = "0.0.0-0"
 _MOST_PREFIXES = 128
 _LITERAL = re.compile(r"(?:[^\\.^$*+?()\[\]{}|]|\\[^\w\s])*")
 _IS_ITEM = {"var": ""}
@@ -155,15 +156,22 @@ def read_moment(value: Any) -> datetime:
         raise NoCounterpart(f"{value!r} is no ISO 8601 time") from None
 
 
-def compare_versions(attribute: Any, sign: str, wanted: Any, *, leading_v: bool = True) -> Any:
-    """The test of a semantic version; without `leading_v`, "v1.2.3" is no version. Raises NoCounterpart."""
+def compare_versions(attribute: Any, sign: str, wanted: Any, *, leading_v: bool = True, partial: bool = True) -> Any:
+    """The test of a semantic version; without `leading_v`, "v1.2.3" is none, and without `partial`, "1.2" is none.
+
+    Raises NoCounterpart.
+    """
     text = str(wanted)
     if not re.fullmatch(r"[vV]?\d+(\.\d+){0,2}([-+][0-9A-Za-z.+-]+)?", text):
         raise NoCounterpart(f"{text!r} is no semantic version")
     test = {"sem_ver": [attribute, sign, text]}
     if leading_v:
         return test
-    return all_of([test, *(negate({"starts_with": [attribute, letter]}) for letter in "vV")])
+    tests = [test, *(negate({"starts_with": [attribute, letter]}) for letter in "vV")]
+    if not partial:  # "1.2" with ".0" is one, but "1.2.3" is none with it unless the end is a label
+        longer = {"sem_ver": [{"cat": [attribute, ".0"]}, ">=", LOWEST_VERSION]}
+        tests.append(any_of([negate(longer), {"in": ["-", attribute]}, {"in": ["+", attribute]}]))
+    return all_of(tests)
 
 
 def compare_numbers(attribute: Any, sign: str, wanted: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.flags.conditions import (
     ALWAYS,
+    LOWEST_VERSION,
     NEVER,
     NoCounterpart,
     all_of,
@@ -160,7 +161,10 @@ def _compare_user(condition: Mapping[str, Any], notes: list[str]) -> Any:
         raise NoCounterpart(f"the texts that {name!r} is compared with are hashed; use a comparator in plain text")
     if comparator in _NEGATIVE:  # who lacks the attribute meets no condition
         found = _compare(attribute, {**condition, "c": _NEGATIVE[comparator]}, notes)
-        return all_of([is_given(attribute), negate(found)])
+        readable = (
+            [_version(attribute, ">=", LOWEST_VERSION)] if comparator == 5 else []
+        )  # what is no version meets neither
+        return all_of([is_given(attribute), *readable, negate(found)])
     return _compare(attribute, condition, notes)
 
 
@@ -191,7 +195,7 @@ def _compare(attribute: Any, condition: Mapping[str, Any], notes: list[str]) -> 
 
 
 def _version(attribute: Any, sign: str, wanted: str) -> Any:
-    return compare_versions(attribute, sign, wanted.strip(), leading_v=False)
+    return compare_versions(attribute, sign, wanted.strip(), leading_v=False, partial=False)
 
 
 CONFIGCAT = Importer("ConfigCat", recognize_configcat, convert_configcat)

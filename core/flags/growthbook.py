@@ -166,9 +166,15 @@ class _Feature:
         if len(rule["weights"]) != len(variations):
             raise NoCounterpart(f"{len(variations)} variations have {len(rule['weights'])} weights")
         shares = [read_share(share, whole=1, what="weights") for share in rule["weights"]]
-        gives = split_between(list(zip([names[_mark(each)] for each in variations], shares, strict=True)), "weights")
         if not 0.99 <= sum(rule["weights"]) <= 1.01:
             raise NoCounterpart(f"its weights add up to {sum(rule['weights']):g}, not 1")
+        served = [(names[_mark(each)], share) for at, (each, share) in enumerate(zip(variations, shares, strict=True))
+                  if not _passes_on(rule, at)]  # fmt: skip
+        kept = sum(share for _, share in served)
+        if not kept:
+            return TargetingStep(NEVER, weight, by, ((names[_mark(variations[0])], 1),))
+        weight = weight if len(served) == len(shares) else round(weight * kept / sum(shares))
+        gives = split_between(served, "weights")
         if len(gives) == 1:
             test = all_of([test, {"!!": [{"var": by}]}])
         return TargetingStep(test, weight, by, gives)
@@ -229,6 +235,12 @@ def _schedule(rule: Mapping[str, Any]) -> Any:
         reached = is_since(moment)
         test = any_of([reached, test]) if enabled else all_of([negate(reached), test])
     return test
+
+
+def _passes_on(rule: Mapping[str, Any], at: int) -> bool:
+    """Whether users of a variation go on to the next rules, as those outside a holdout do."""
+    meta = rule.get("meta") or ()
+    return at < len(meta) and bool((meta[at] or {}).get("passthrough"))
 
 
 def _values_of(rule: Mapping[str, Any]) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.flags.conditions import (
     ALWAYS,
+    LOWEST_VERSION,
     NEVER,
     NoCounterpart,
     all_of,
@@ -22,7 +23,6 @@ from core.flags.conversion import TARGETING_KEY
 
 _ORDERS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _VERSIONS = {"$veq": "=", "$vne": "!=", "$vlt": "<", "$vlte": "<=", "$vgt": ">", "$vgte": ">="}
-_LOWEST_VERSION = "0.0.0-0"  # what GrowthBook compares in the place of a missing version
 _OPPOSITES = {"$nin": "$in", "$nini": "$ini", "$notInGroup": "$inGroup", "$notRegex": "$regex",
               "$notRegexi": "$regexi", "$ne": "$eq"}  # fmt: skip
 
@@ -69,7 +69,7 @@ class Conditions:
             if not re.match(r"v?\d+\.\d+\.\d+", str(value)):
                 raise NoCounterpart(f"{operator} on {name!r}: {value!r} is no whole semantic version")
             self._notes.append(f"{name!r} is compared as a semantic version; other versions match nothing")
-            known = {"if": [attribute, attribute, _LOWEST_VERSION]}
+            known = {"if": [attribute, attribute, LOWEST_VERSION]}
             return compare_versions(known, _VERSIONS[operator], value)
         if operator == "$eq" and not isinstance(value, Mapping | list):
             return _equals(attribute, value)

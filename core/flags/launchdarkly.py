@@ -216,6 +216,8 @@ class _Flag:
         rules = []
         for rule in segment.get("rules") or ():
             tests = [self._clause(each, (*above, key)) for each in rule.get("clauses") or ()]
+            if rule.get("rolloutContextKind", "user") != "user":
+                raise NoCounterpart(f"the segment {key!r} shares out contexts of another kind; flagd knows one user")
             if rule.get("weight") is not None:
                 by = _attribute_name(rule.get("bucketBy") or "key")
                 tests.append(is_in_share(f"segment/{key}", int(rule["weight"]), by))

@@ -13,7 +13,7 @@ from typing import Any
 from core.errors import Conflict, InvalidInput
 from core.flags.definition import FlagDefinition
 from quarterdeck.definitions import experiment_variants
-from quarterdeck.hashing import CBOR, HASH_VERSIONS, read_hash_version
+from quarterdeck.hashing import CBOR, HASH_VERSIONS, hash_bucket, read_hash_version
 from quarterdeck.slices import Slice, set_slices
 from quarterdeck.weights import TOTAL_WEIGHT, to_weight
 
@@ -69,6 +69,16 @@ class Holdout:
         """The slice of those who are not held out."""
         kept = TOTAL_WEIGHT - to_weight(self.share_pct, "share")
         return Slice(f"{_HOLDOUT}{self.name}", ((0, kept),))
+
+
+def is_held_out(holdout: Holdout, user: str) -> bool:
+    """Whether a user is one of those whom no rollout touches, as every SDK finds it in the flags."""
+    kept = holdout.slice
+    try:
+        place = (hash_bucket(f"{kept.space}/{user}", hash_version=holdout.hash_version) * TOTAL_WEIGHT) >> 32
+    except UnicodeEncodeError:
+        return False
+    return not any(start <= place < end for start, end in kept.ranges)
 
 
 def find_layer(definition: FlagDefinition) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import InvalidInput
+from core.flags.canary_plan import check_margins
 from core.flags.definition import FlagDefinition
 from core.flags.impact import must_type_name
 from core.flags.layer_store import check_slices, get_holdout
@@ -20,6 +21,8 @@ from core.flags.preview import preview_change
 from core.flags.schedule import OPEN, check_one_plan
 from core.flags.store import Flag, delete_flag, list_flags, save_flag
 from core.flags.timetable import list_schedules
+from core.metrics.builtin import BUILT_IN
+from core.metrics.records import list_own_metrics
 from quarterdeck import definitions
 from quarterdeck.clock import from_ms
 from quarterdeck.documents import check_document, resolve_references
@@ -32,7 +35,7 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
 
     Raises InvalidInput for a bad definition and Conflict if the key exists.
     """
-    _check_schedules(store, by.environment, key, check_definition(key, definition))
+    check_plan_here(store, by.environment, key, check_definition(key, definition))
     definition = hold_out(get_holdout(store, by.environment), key, definition)
     with changing(store, by) as change:
         replace_definition(change, _new_flag(change, key), definition)
@@ -45,7 +48,7 @@ def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act
     An experiment or a canary keeps out of the holdout that runs.
     Also raises Conflict for a canary plan while a schedule changes the flag's share.
     """
-    _check_schedules(store, by.environment, flag.key, check_definition(flag.key, definition))
+    check_plan_here(store, by.environment, flag.key, check_definition(flag.key, definition))
     definition = hold_out(get_holdout(store, by.environment), flag.key, definition)
     with changing(store, by) as change:
         replace_definition(change, flag, definition)
@@ -58,8 +61,12 @@ def check_definition(key: str, definition: Mapping[str, Any]) -> FlagDefinition:
     return _check_plan("", definition)
 
 
-def _check_schedules(store: Store, environment: str, key: str, definition: FlagDefinition) -> None:
-    if definition.plan is not None:
+def check_plan_here(store: Store, environment: str, key: str, definition: FlagDefinition) -> None:
+    """Raise InvalidInput for a canary's margin that can never fire, and Conflict for a plan beside an open schedule."""
+    plan = definition.plan
+    if plan is not None:
+        if plan.guardrails or plan.signals:
+            check_margins(plan, (*BUILT_IN, *list_own_metrics(store, environment)))
         for schedule in list_schedules(store, environment=environment, flag=key, states=OPEN):
             check_one_plan(key, definition, schedule.steps[schedule.next_step :])
 
@@ -98,7 +105,7 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     validate_document(given)  # with its evaluators, so that circular references are reported
     validate_document({"flags": wanted})
     for key, definition in wanted.items():
-        _check_schedules(store, by.environment, key, _check_plan(f"flags.{key}.", definition))
+        check_plan_here(store, by.environment, key, _check_plan(f"flags.{key}.", definition))
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
     holdout = get_holdout(store, by.environment)
     wanted = {key: hold_out(holdout, key, definition) for key, definition in wanted.items()}

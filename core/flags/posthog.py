@@ -78,6 +78,8 @@ def _convert(flag: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     groups = sorted(filters.get("groups") or (), key=lambda each: each.get("variant") not in names)
     steps = []
     for group in groups:
+        if group.get("aggregation_group_type_index") is not None:
+            raise NoCounterpart("it is for groups of persons; flagd knows one user")
         test = all_of([_property(each, notes) for each in group.get("properties") or ()])
         share = group.get("rollout_percentage")
         weight = read_share(100 if share is None else share, whole=100, what="rollout_percentage")

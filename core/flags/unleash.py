@@ -308,7 +308,7 @@ def _test(constraint: Mapping[str, Any], operator: str) -> Any:
             return any_of([{"in": [value, attribute]} for value in values])
         return any_of([{_TEXTS[operator]: [attribute, value]} for value in values])
     if operator in _VERSIONS:
-        return compare_versions(attribute, _VERSIONS[operator], constraint["value"], leading_v=False)
+        return compare_versions(attribute, _VERSIONS[operator], constraint["value"], leading_v=False, partial=False)
     if operator in _NUMBERS:
         return compare_numbers(attribute, _NUMBERS[operator], constraint["value"])
     if operator in ("DATE_AFTER", "DATE_BEFORE"):

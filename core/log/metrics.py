@@ -72,6 +72,16 @@ def list_metric_days(
     return {name: dict(sorted(days.items())) for name, days in found.items()}
 
 
+def list_metric_segment_days(
+    store: Store, scope: Scope, name: str, window: Window, dimension: str
+) -> dict[str, dict[date, MetricSums]]:
+    """Return a number by day for each value of a dimension; "" has the questions without a value."""
+    calendar, found = calendar_of(store, scope), defaultdict[str, dict[date, MetricSums]](dict)
+    for value, _, day, sums in _read(store, _Asked(scope, (name,), window, calendar, dimension, None)):
+        found[value].setdefault(day, MetricSums()).add(sums)
+    return {value: dict(sorted(days.items())) for value, days in found.items()}
+
+
 def list_metric_segments(
     store: Store, scope: Scope, names: Collection[str], window: Window, dimension: str
 ) -> Segments:

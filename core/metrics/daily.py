@@ -1,6 +1,7 @@
 """Gateway to the daily figures of any metric of a scope, built-in or own: the two functions that alerts and others use.
 
-`list_metrics` names the metrics of a scope, `read_metric_days` reads one of them by day.
+`list_metrics` names the metrics of a scope, `read_metric_days` reads one of them by day, `read_metric_segments` also
+by the values of a dimension.
 """
 
 from collections import defaultdict
@@ -11,9 +12,9 @@ from typing import TypeVar
 
 from core.errors import InvalidInput
 from core.log.calendars import Calendar
-from core.log.metrics import list_metric_days
-from core.log.retrievals import Window, calendar_of, list_days
-from core.log.values import States
+from core.log.metrics import MetricSums, list_metric_days, list_metric_segment_days
+from core.log.retrievals import ScopeDays, Window, calendar_of, list_days, list_dimensions
+from core.log.values import DailyScores, States
 from core.metrics.builtin import BUILT_IN, find_metric
 from core.metrics.definition import ERROR, USERS, MetricDefinition, MetricSource, Statistic
 from core.metrics.records import list_own_metrics
@@ -65,39 +66,69 @@ def read_metric_days(
     rollups, all else from the rows. `segment` is a dimension and its value; events have none. Raises InvalidInput and
     SourceUnavailable.
     """
-    if metric.source is MetricSource.SIMILARITY and metric.statistic is Statistic.MEAN:
-        days = list_days(store, window=window, segment=_or_none(segment), scope=scope)
+    if _is_of_days(metric):
+        return _of_days(metric, list_days(store, window=window, segment=segment if segment[0] else None, scope=scope))
+    if name := _find_rollup(metric):
+        sums = list_metric_days(store, scope, (name,), window, segment=segment).get(name, {})
+        if found := _of_sums(metric, sums):
+            return found
+    values = (segment[1],) if segment[0] else ()
+    return _read_rows(store, scope, metric, window, segment[0], values).get(segment[1] if segment[0] else "", ())
+
+
+def read_metric_segments(
+    store: Store, scope: Scope, metric: MetricDefinition, window: Window, dimension: str
+) -> dict[str, tuple[MetricDay, ...]]:
+    """Return a metric's days for each value of a dimension, as `read_metric_days` does for one.
+
+    "" has the questions without a value. Events belong to no segment. Raises InvalidInput and SourceUnavailable.
+    """
+    if dimension not in (known := list_dimensions(store, scope)):
+        raise InvalidInput("dimension", f"must be one of {', '.join(known)}, not {dimension[:40]!r}")
+    found: dict[str, tuple[MetricDay, ...]] = {}
+    if _is_of_days(metric):
+        days: dict[str, list[DailyScores]] = defaultdict(list)
+        for value, day in ScopeDays(store, scope).read(dimension, None, window):
+            days[value].append(day)
+        found = {value: _of_days(metric, of) for value, of in days.items()}
+    elif name := _find_rollup(metric):
+        sums = list_metric_segment_days(store, scope, name, window, dimension)
+        found = {value: _of_sums(metric, of) for value, of in sums.items()}
+    if not any(found.values()):
+        found = _read_rows(store, scope, metric, window, dimension, ())
+    return {value: of for value, of in sorted(found.items()) if of}
+
+
+def _is_of_days(metric: MetricDefinition) -> bool:
+    """Whether the daily summaries of the similarity hold it."""
+    is_mean = metric.source is MetricSource.SIMILARITY and metric.statistic is Statistic.MEAN
+    return is_mean or metric.source is MetricSource.STATE
+
+
+def _of_days(metric: MetricDefinition, days: Iterable[DailyScores]) -> tuple[MetricDay, ...]:
+    if metric.source is MetricSource.SIMILARITY:
         return tuple(MetricDay(day.day, day.count, day.mean) for day in days if day.count)
-    if metric.source is MetricSource.STATE:
-        days = list_days(store, window=window, segment=_or_none(segment), scope=scope)
-        return tuple(
-            MetricDay(day.day, day.questions, _count_state(metric.of, States.of_days([day])) / day.questions)
-            for day in days
-            if day.questions
-        )
-    if found := _read_rollups(store, scope, metric, window, segment):
-        return found
-    asked = _read_rows(store, scope, metric, window, segment)
-    return tuple(MetricDay(day, count, value) for day, (count, value) in sorted(asked.items()))
-
-
-def _or_none(segment: tuple[str, str]) -> tuple[str, str] | None:
-    return segment if segment[0] else None
+    return tuple(
+        MetricDay(day.day, day.questions, _count_state(metric.of, States.of_days([day])) / day.questions)
+        for day in days
+        if day.questions
+    )
 
 
 def _count_state(name: str, states: States) -> int:
     return states.questions - states.scored if name == ERROR else int(getattr(states, name))
 
 
-def _read_rollups(
-    store: Store, scope: Scope, metric: MetricDefinition, window: Window, segment: tuple[str, str]
-) -> tuple[MetricDay, ...]:
-    """Return what the rollups hold; () where they cannot answer."""
-    name = _ROLLED_UP.get(metric.source, metric.of if metric.source is MetricSource.SCORE else "")
+def _find_rollup(metric: MetricDefinition) -> str:
+    """Return the name of the rollup that holds a metric; "" where none does."""
     is_quantile = metric.statistic is Statistic.PERCENTILE and metric.source is MetricSource.LATENCY
-    if not name or not (is_quantile or metric.statistic is Statistic.MEAN):
-        return ()
-    days = list_metric_days(store, scope, (name,), window, segment=segment).get(name, {})
+    if not is_quantile and metric.statistic is not Statistic.MEAN:
+        return ""
+    return _ROLLED_UP.get(metric.source, metric.of if metric.source is MetricSource.SCORE else "")
+
+
+def _of_sums(metric: MetricDefinition, days: Mapping[date, MetricSums]) -> tuple[MetricDay, ...]:
+    is_quantile = metric.statistic is Statistic.PERCENTILE
     values = {
         day: sums.quantile(metric.percentile / 100) if is_quantile else sums.mean for day, sums in days.items()
     }  # fmt: skip
@@ -105,26 +136,40 @@ def _read_rollups(
 
 
 def _read_rows(
-    store: Store, scope: Scope, metric: MetricDefinition, window: Window, segment: tuple[str, str]
-) -> dict[date, tuple[float, float]]:
-    """Return each day's count and value, from the rows and events."""
+    store: Store, scope: Scope, metric: MetricDefinition, window: Window, dimension: str, values: tuple[str, ...]
+) -> dict[str, tuple[MetricDay, ...]]:
+    """Return the days from the rows and events, by the value of the dimension; "" has all of them without one."""
     calendar, (part, divisor) = calendar_of(store, scope), split_metric(metric)
-    if segment[0] and MetricSource.EVENT in (part.source, divisor.source if divisor else ""):
+    if dimension and MetricSource.EVENT in (part.source, divisor.source if divisor else ""):
         raise InvalidInput("segment", f"{metric.name} counts events, which belong to no segment")
-    bounds = calendar.start_of(window.first), calendar.end_of(window.last)
-    asked = RowsRead(scope, *bounds, segment[0], (segment[1],) if segment[0] else ())
+    asked = RowsRead(scope, calendar.start_of(window.first), calendar.end_of(window.last), dimension, values)
     if metric.statistic is Statistic.PERCENTILE:
-        numbers = _by_day(calendar, list_numbers(store, part, asked))
-        listed = {day: [each.number for each in of] for day, of in numbers.items()}
-        return {day: (len(of), _quantile(of, metric.percentile)) for day, of in listed.items()}
-    own = _by_day(calendar, list_value_sums(store, part, asked))
+        numbers = _by_value(list_numbers(store, part, asked))
+        return {value: _quantiles(_by_day(calendar, of), metric.percentile) for value, of in numbers.items()}
+    own = _by_value(list_value_sums(store, part, asked))
     is_of_users = metric.is_share and metric.source is MetricSource.EVENT
-    if is_of_users or metric.per == USERS:
-        below = _count_users(_by_day(calendar, list_questions_asked(store, asked)))
+    counts_users = is_of_users or metric.per == USERS
+    if counts_users or divisor is not None:
+        below = list_questions_asked(store, asked) if divisor is None else list_value_sums(store, divisor, asked)
+        under = _by_value(below)
     else:
-        below = _count(_by_day(calendar, list_value_sums(store, divisor, asked)) if divisor else own)
-    above = _count_users(own) if is_of_users else {day: sum(each.total for each in of) for day, of in own.items()}
-    return {day: (count, above.get(day, 0.0) / count) for day, count in below.items() if count}
+        under = own
+    found = {}
+    for value, of in under.items():
+        mine, whole = _by_day(calendar, own.get(value, ())), _by_day(calendar, of)
+        counts = _count_users(whole) if counts_users else _count(whole)
+        above = _count_users(mine) if is_of_users else {day: sum(one.total for one in at) for day, at in mine.items()}
+        found[value] = tuple(
+            MetricDay(day, count, above.get(day, 0.0) / count) for day, count in sorted(counts.items()) if count
+        )
+    return found
+
+
+def _by_value(found: Iterable[_Sum]) -> dict[str, list[_Sum]]:
+    values: dict[str, list[_Sum]] = defaultdict(list)
+    for each in found:
+        values[each.value].append(each)
+    return values
 
 
 def _by_day(calendar: Calendar, found: Iterable[_Sum]) -> dict[date, list[_Sum]]:
@@ -142,7 +187,11 @@ def _count_users(days: Mapping[date, Sequence[ValueSum]]) -> dict[date, float]:
     return {day: float(len({each.user for each in of if each.user is not None})) for day, of in days.items()}
 
 
-def _quantile(numbers: Sequence[float], percentile: float) -> float:
+def _quantiles(days: Mapping[date, Sequence[UserNumber]], percentile: float) -> tuple[MetricDay, ...]:
     import numpy as np
 
-    return float(np.quantile(np.array(numbers), percentile / 100, method="inverted_cdf"))
+    listed = {day: np.array([each.number for each in of]) for day, of in sorted(days.items())}
+    return tuple(
+        MetricDay(day, len(of), float(np.quantile(of, percentile / 100, method="inverted_cdf")))
+        for day, of in listed.items()
+    )

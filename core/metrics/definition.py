@@ -127,10 +127,25 @@ def define_metric(
     is_relative = is_load if relative is None else relative
     usual = 0.15 if is_relative else 0.02 if made is Statistic.SHARE else 0.05
     is_up = better == "up" if better else found not in (*_UNITS, MetricSource.STATE)
-    return MetricDefinition(
+    defined = MetricDefinition(
         name.strip(), found, made, of.strip(), is_up, usual if margin is None else margin, is_relative, per.strip(),
         at_least, percentile, unit.strip(),
     )  # fmt: skip
+    check_margin(defined, defined.margin)
+    return defined
+
+
+def check_margin(metric: MetricDefinition, amount: float) -> None:
+    """Raise InvalidInput for a margin that no arm can exceed, however bad it is: it would never fire."""
+    shown = f"{metric.name}={amount:g}"
+    if metric.is_relative:
+        if amount > 1 or (amount == 1 and metric.is_higher_better):
+            said = f"{shown} would be {amount:.0%} of the stable figure and could never fire; give less, such as 0.15"
+            raise InvalidInput("margin", said)
+    elif amount >= 1 and (metric.is_share or metric.source is MetricSource.SIMILARITY):
+        allowed = f"{100 * amount:g} points" if metric.is_share else f"{amount:g}"
+        said = f"{shown} allows {allowed} where values go from 0 to 1, and could never fire; give less, such as 0.02"
+        raise InvalidInput("margin", said)
 
 
 def _read_word(kind: type[_Word], field: str, text: str) -> _Word:

@@ -4,17 +4,20 @@ Later scores and events are in the store, whatever holds the log. Reading takes 
 from before ids were stored have no later scores here.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
 
 from core.errors import InvalidInput
 from core.log.named_rows import NamedRow, find_rows
 from core.metrics.definition import ERROR, QUESTIONS, USERS, VALUES, MetricDefinition, MetricSource, Statistic
 from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clickhouse_tables import ATTRIBUTE_VALUE
 from quarterdeck.clock import DAY_MS, HOUR_MS
 from quarterdeck.log import RetrievalLog, SqlLog, as_log
 from quarterdeck.retrieval import STATES
@@ -102,7 +105,7 @@ def list_value_sums(store: Store, part: MetricPart, rows: RowsRead) -> list[Valu
     if isinstance(log, ClickHouseLog):
         return [ValueSum._make(row) for row in _list_clickhouse(log, part, rows, grouped=True)]
     with _hold_rows(log).read() as connection:
-        found = fetch_many(connection, _select_rows(part, rows, grouped=True))
+        found = fetch_many(connection, _select_rows(part, rows, grouped=True, dialect=connection.dialect.name))
         return [ValueSum(at, value, user, int(n), float(total or 0)) for at, value, user, n, total in found]
 
 
@@ -117,7 +120,7 @@ def list_numbers(store: Store, part: MetricPart, rows: RowsRead) -> Iterable[Use
     if isinstance(log, ClickHouseLog):
         return [UserNumber._make(row) for row in _list_clickhouse(log, part, rows, grouped=False)]
     with _hold_rows(log).read() as connection:
-        found = fetch_many(connection, _select_rows(part, rows, grouped=False))
+        found = fetch_many(connection, _select_rows(part, rows, grouped=False, dialect=connection.dialect.name))
         return [UserNumber(at, value, user, float(number)) for at, value, user, number in found]
 
 
@@ -150,13 +153,31 @@ def _number(part: MetricPart, score: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((number >= part.at_least, 1.0), (number.is_not(None), 0.0))
 
 
-def _select_rows(part: MetricPart, rows: RowsRead, *, grouped: bool) -> Select[Any]:
+def _value_of(dimension: str, dialect: str) -> ColumnElement[Any]:
+    """The value of a dimension; that of a declared attribute as Python writes it, because the rollups hold it so."""
+    c = retrievals.c
+    if not dimension:
+        return literal("")
+    if dimension in DIMENSIONS:
+        return func.coalesce(c[dimension], "")
+    if dialect == "postgresql":
+        raw = cast(c.attributes, JSONB)[dimension]
+        kind, text = func.jsonb_typeof(raw), raw.as_string()
+        is_true, is_false = (and_(kind == "boolean", text == word) for word in ("true", "false"))
+    else:
+        path = "$." + json.dumps(dimension, ensure_ascii=False)
+        kind, text = func.json_type(c.attributes, path), cast(func.json_extract(c.attributes, path), Text)
+        is_true, is_false = kind == "true", kind == "false"
+    return case((is_true, "True"), (is_false, "False"), else_=func.coalesce(text, ""))
+
+
+def _select_rows(part: MetricPart, rows: RowsRead, *, grouped: bool, dialect: str) -> Select[Any]:
     c, s = retrievals.c, scopes.c
     is_joined = part.source == MetricSource.SCORE and part.of not in _ON_THE_ROW
     given: ColumnElement[Any] = scores.c.applied if is_joined else c[part.of] if part.of in _ON_THE_ROW else c.score
     number = _number(part, given)
     hour = c.ts_ms - c.ts_ms % HOUR_MS
-    value = func.coalesce(c[_check(rows.dimension)], "") if rows.dimension else literal("")
+    value = _value_of(rows.dimension, dialect)
     user = func.coalesce(c.user_id, c.session_id)
     found: list[Any] = [func.count(number), func.coalesce(func.sum(number), 0.0)] if grouped else [number]
     own = select(s.id).where(*_of_scope(s, rows.scope))
@@ -248,8 +269,9 @@ def _list_row_scores(
         found: Iterable[Any] = _list_clickhouse(log, part, rows, grouped=False, named=True)
     else:
         c, s = retrievals.c, scopes.c
-        query = _select_rows(part, rows, grouped=False).add_columns(c.retrieval_id, s.environment, s.service)
         with _hold_rows(log).read() as connection:
+            query = _select_rows(part, rows, grouped=False, dialect=connection.dialect.name)
+            query = query.add_columns(c.retrieval_id, s.environment, s.service)
             found = list(fetch_many(connection, query.join(scopes, s.id == c.scope_id)))
     return [
         UserNumber(at, value or "", user, float(number))
@@ -262,17 +284,22 @@ def _list_clickhouse(
     log: ClickHouseLog, part: MetricPart, rows: RowsRead, *, grouped: bool, named: bool = False
 ) -> Sequence[Any]:
     number = _write_number(part)
-    value = f"ifNull(toString({_check(rows.dimension)}), '')" if rows.dimension else "''"
+    value, noted = f"ifNull(toString({rows.dimension}), '')" if rows.dimension else "''", ""
+    if rows.dimension and rows.dimension not in DIMENSIONS:
+        value = ATTRIBUTE_VALUE
+        noted = ", ifNull(attributes, '') AS noted, {dimension:String} AS dimension"
+        noted += ", JSONExtractRaw(noted, dimension) AS raw"
     kept = " AND each IN {values:Array(String)}" if rows.dimension and rows.values else ""
     scope = "".join(f" AND {name} = {{scope_{name}:String}}" for name, of in rows.scope._asdict().items() if of)
     found = "count(number), sum(assumeNotNull(number))" if grouped else "assumeNotNull(number)"
     found += ", retrieval_id, environment, service" if named else ""
     return log.query(
         f"SELECT intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS} AS hour, {value} AS each, ifNull(user_id, session_id) AS user, "
-        f"{found} FROM (SELECT *, {number} AS number FROM {log.database}.retrievals WHERE ts_ms >= {{start:Int64}} "
-        f"AND ts_ms < {{end:Int64}}{scope}) WHERE number IS NOT NULL{kept}"
+        f"{found} FROM (SELECT *, {number} AS number{noted} FROM {log.database}.retrievals "
+        f"WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}}{scope}) WHERE number IS NOT NULL{kept}"
         + (" GROUP BY hour, each, user" if grouped else ""),
         start=rows.start_ms, end=rows.end_ms, values=list(rows.values), at_least=part.at_least or 0.0,
+        dimension=rows.dimension,
         **{f"scope_{name}": of for name, of in rows.scope._asdict().items() if of},
     )  # fmt: skip
 
@@ -301,5 +328,8 @@ def _add_up(numbers: Iterable[UserNumber]) -> list[ValueSum]:
 
 def _check(dimension: str) -> str:
     if dimension not in DIMENSIONS:
-        raise InvalidInput("segment", f"must be one of {', '.join(DIMENSIONS)}, not {dimension[:40]!r}")
+        raise InvalidInput(
+            "segment", f"of scores that came later to a log elsewhere must be one of {', '.join(DIMENSIONS)}, not "
+            f"{dimension[:40]!r}"
+        )  # fmt: skip
     return dimension

@@ -10,7 +10,18 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from core.arms.arms import Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_count, say_means, say_time
+from core.arms.comparisons import (
+    ArmComparison,
+    Margin,
+    compare_arms,
+    is_higher_better,
+    is_relative,
+    say_amount,
+    say_count,
+    say_means,
+    say_time,
+    say_value,
+)
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
@@ -44,6 +55,11 @@ class CanaryVerdict:
     mismatch_p: float | None = None
     is_healthy: bool = True
     signals: tuple[ArmComparison, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The metrics whose margin is larger than any harm that green can do, with the numbers."""
+        return tuple(line for each in (*self.comparisons, *self.signals) if (line := _say_toothless(each)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +246,23 @@ def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
     if likely:
         return f"Green's {likely[0].metric} looks worse by more than its margin, but that is not significant yet."
     return f"Nothing speaks against green over {green.users:,} users, but it is not confirmed within its margins yet."
+
+
+def _say_toothless(each: ArmComparison) -> str:
+    """Say that a margin can never be exceeded; "" if it can. What has no bounds can become as bad as it likes."""
+    blue, metric = each.stable.mean, each.metric
+    is_share = metric is Metric.ERRORS or (isinstance(metric, MetricDefinition) and metric.is_share)
+    is_up = is_higher_better(metric)
+    if each.difference is None or metric is Metric.FEEDBACK or not (is_share or (is_up and blue > 0)):
+        return ""
+    most = blue if is_up else 1 - blue
+    if is_relative(metric) or each.margin < most:
+        return ""
+    unless = "" if is_share else " unless it falls below 0"
+    return (
+        f"{metric}: it may get {say_amount(metric, each.margin)} worse, but blue is at {say_value(metric, blue)}, so "
+        f"its margin can never be exceeded{unless}; choose a smaller one"
+    )
 
 
 def _first(plan: Plan) -> str:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from core.approvals.people import find_lost_role
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.audit.gate import Origin
+from core.audit.trail import AuditFilter, list_audit
 from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.flags.definition import FlagDefinition
 from core.flags.layer_store import get_holdout
@@ -126,11 +128,27 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
         return _stop(store, schedule, f"{flag.updated_by} changed the flag", now=now)
     if not is_due(schedule, now):
         return ""
+    if lost := _find_lost_role(store, schedule):
+        return _stop(store, schedule, lost, now=now)
     step = schedule.steps[schedule.next_step]
     try:
         return _make_step(store, schedule, flag, step, now=now)
     except (InvalidInput, _CannotStart) as error:
         return _stop(store, schedule, f"the step is not possible: {error}", now=now)
+
+
+def _find_lost_role(store: Store, schedule: Schedule) -> str:
+    """Return why whoever made or resumed a schedule may no longer change its flag; "" if they may."""
+    begun = [
+        entry
+        for action in (Action.SCHEDULE_CREATE, Action.SCHEDULE_RESUME)
+        for entry in list_audit(store, AuditFilter(schedule.flag, action, environment=schedule.environment), limit=1)
+    ]
+    if not begun:
+        return ""
+    last = max(begun, key=lambda entry: entry.entry_id)  # a flag has one open schedule
+    needed = (Action.FLAG_UPDATE,)
+    return find_lost_role(store, last.actor, needed, schedule.environment, since=last.ts, is_person=False)
 
 
 def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep, *, now: datetime) -> str:

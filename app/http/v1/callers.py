@@ -5,7 +5,7 @@ local operator, as on the pages.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from anyio import to_thread
@@ -20,7 +20,7 @@ from core.approvals.operations import is_second_required
 from core.audit.acts import MAX_TEXT, Act
 from core.audit.environments import list_environments
 from core.audit.gate import Origin
-from core.audit.permissions import Role, Roles, combine_grants, hold_everywhere, may_read_questions
+from core.audit.permissions import EVERYWHERE, Role, Roles, combine_grants, hold_everywhere, may_read_questions
 from core.config import Config
 from core.errors import Forbidden, InvalidInput, NotFound
 from core.log.retrievals import list_scopes
@@ -102,9 +102,8 @@ class Caller:
         if self.digest and is_second_required(get_store()) and (owner := find_person(get_store(), self.digest)):
             named = f"{reason} ({self.name})" if reason.strip() and len(reason) < MAX_TEXT // 2 else reason
             own = combine_grants(list_grants(get_store()), owner)
-            may = own.role_in(environment)
-            roles = self.roles if may is not None and may.covers(Role.EDITOR) else own  # what was revoked is gone
-            return Act(owner, named, environment, roles=roles, origin=Origin.PERSON)
+            asked = Act(owner, reason, environment, roles=_limit(self.roles, own, environment), origin=Origin.PERSON)
+            return replace(asked, reason=named)
         return Act(self.name, reason, environment, roles=self.roles)
 
     def _settle(self, named: str | None) -> str:
@@ -141,6 +140,17 @@ def get_caller(request: Request) -> Caller:
 
 
 From = Annotated[Caller, Depends(get_caller)]
+
+
+def _limit(held: Roles, own: Roles, environment: str) -> Roles:
+    """Return a token's roles, none of them higher than what its owner still has."""
+
+    def within(role: Role | None, place: str) -> Role | None:
+        may = own.role_in(place)
+        return role if role is None or (may is not None and may.covers(role)) else may
+
+    here = within(held.role_in(environment), environment)
+    return Roles(((environment, here),) if here else (), held.readers, within(held.shared, EVERYWHERE))
 
 
 def _list_scopes() -> tuple[Scope, ...]:

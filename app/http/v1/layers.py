@@ -3,18 +3,21 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
+from fastapi import Query
 from pydantic import Field
 
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reasoned, cut_page, lead_to
+from app.http.v1.reads import load_holdout
 from app.http.v1.routing import make_router
 from core.audit.acts import Act
 from core.errors import Conflict, NotFound
 from core.flags.layer_store import get_holdout, get_layer
 from core.flags.layers import MOST_HELD_OUT_PCT, NAME_PATTERN, Holdout, Layer
 from core.flags.store import get_flag
+from core.rollouts.holdout import HELD, REST, HoldoutReport
 from core.rollouts.layers import (
     LayerReport,
     create_layer,
@@ -62,6 +65,24 @@ class HoldoutAnswer(Answered):
     since: datetime | None
     version: int | None = Field(description="Send it to end the holdout: 409 if it was changed since.")
     flags: tuple[str, ...]
+
+
+class HoldoutReportAnswer(Answered):
+    """The rest of the users against those held out, in one metric, with an interval that holds at any time."""
+
+    name: str
+    share_pct: float
+    since: datetime | None
+    metric: str
+    sentence: str
+    held_out_users: int
+    other_users: int
+    mismatch_p: float | None = Field(description="Always-valid p-value of the split; below 0.001 it is wrong.")
+    held_out: float | None = Field(description="The figure of those held out; null while there is none.")
+    others: float | None
+    harm: float | None = Field(description="How much worse the rest is; negative if better.")
+    least_harm: float | None
+    most_harm: float | None
 
 
 class LayerCreation(Reasoned):
@@ -169,6 +190,17 @@ def get_running_holdout(caller: From, environment: Environment = None) -> Holdou
     )  # fmt: skip
 
 
+@router.get("/v1/holdout/report", name="get_holdout_report")
+def get_report_on_holdout(
+    caller: From,
+    metric: Annotated[str, Query(max_length=60, description="The metric's name.")] = "score",
+    service: Annotated[str | None, Query(max_length=128, description="Whose rows count (default: all).")] = None,
+    environment: Environment = None,
+) -> HoldoutReportAnswer:
+    """Compare the users who are held out with the rest: what all rollouts since its start did together."""
+    return _describe_report(load_holdout(caller.find_environment(environment), metric, service))
+
+
 @router.post("/v1/holdout/start", name="start_holdout")
 def start_one_holdout(body: HoldoutStart, make: Make) -> ChangeAnswer:
     """Hold a share of the users out of every experiment and canary from now on."""
@@ -191,6 +223,19 @@ def end_running_holdout(body: HoldoutEnd, make: Make) -> ChangeAnswer:
         return found
 
     return make.make(body.reason, environment, lambda act: end_holdout(get_store(), find(), act))
+
+
+def _describe_report(report: HoldoutReport) -> HoldoutReportAnswer:
+    compared, holdout = report.compared, report.holdout
+    known = compared is not None and compared.difference is not None
+    return HoldoutReportAnswer(
+        name=holdout.name, share_pct=holdout.share_pct, since=holdout.since, metric=str(report.metric),
+        sentence=report.sentence, held_out_users=report.users[HELD], other_users=report.users[REST],
+        mismatch_p=report.mismatch_p, held_out=compared.stable.mean if compared else None,
+        others=compared.other.mean if compared else None, harm=compared.harm if compared else None,
+        least_harm=compared.least_harm if compared and known else None,
+        most_harm=compared.most_harm if compared and known else None,
+    )  # fmt: skip
 
 
 def _describe(report: LayerReport) -> LayerAnswer:

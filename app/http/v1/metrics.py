@@ -1,17 +1,32 @@
 """Metrics: what experiments, canaries and alerts can be about; those built in and those that people define."""
 
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import ConfigDict, Field
 
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reason, Reasoned, cut_page
+from app.http.v1.models import (
+    Answered,
+    Days,
+    Environment,
+    Limit,
+    Page,
+    Position,
+    Reason,
+    Reasoned,
+    Service,
+    Untrusted,
+    cut_page,
+)
+from app.http.v1.reads import today_of
 from app.http.v1.routing import make_router
+from core.log.retrievals import Window
 from core.metrics.builtin import BUILT_IN
-from core.metrics.daily import list_metrics
+from core.metrics.daily import get_metric, list_metrics
 from core.metrics.definition import (
     MAX_METRIC_NAME,
     MAX_OF,
@@ -22,9 +37,13 @@ from core.metrics.definition import (
     define_metric,
 )
 from core.metrics.operations import add_metric, remove_metric
+from core.metrics.segments import report_metric_segments
 from quarterdeck.scope import Scope
 
 router = make_router("metrics")
+Dimension = Annotated[
+    str, Query(min_length=1, max_length=128, description="A built-in dimension, or one that the service declares.")
+]
 OwnName = Annotated[str, Path(min_length=1, max_length=MAX_METRIC_NAME)]
 
 
@@ -69,6 +88,50 @@ class MetricChange(Reasoned):
     environment: str | None = Field(None, max_length=64)
 
 
+class MetricDayAnswer(Answered):
+    """A metric on one day: its value, and how much is behind it."""
+
+    day: date
+    count: float
+    value: float
+
+
+class MetricSegmentAnswer(Answered):
+    """A metric of one value of a dimension, empty for questions without one; recently, before, and by day."""
+
+    value: Untrusted[str]
+    count: float
+    before: float | None
+    recent: float | None
+    change: float | None
+    days: tuple[MetricDayAnswer, ...]
+
+
+class CarrierAnswer(Answered):
+    """The segment that carries the change, corrected for searching among all values."""
+
+    value: Untrusted[str]
+    change: float = Field(description="Of everything, as the mean over days.")
+    without: float = Field(description="The change without this segment.")
+    explained_share: float
+    searched: int
+
+
+class MetricSegmentsAnswer(Answered):
+    """A metric by segment and day."""
+
+    environment: str
+    service: str
+    metric: str
+    dimension: str
+    recent_from: date = Field(description="The first of the recent days, which are compared with those before.")
+    sentence: Untrusted[str]
+    whole: MetricSegmentAnswer
+    segments: tuple[MetricSegmentAnswer, ...] = Field(description="Those with the most questions first, at most 50.")
+    left_out: int
+    carrier: CarrierAnswer | None
+
+
 @router.get("/v1/metric-definitions", name="list_metrics")
 def list_all_metrics(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
@@ -77,6 +140,25 @@ def list_all_metrics(
     named = caller.find_environment(environment)
     items, following = cut_page(list_metrics(get_store(), Scope(named, "")), cursor, limit)
     return Page[MetricAnswer](items=tuple(map(_describe, items)), next=following)
+
+
+@router.get("/v1/metric-definitions/{name}/segments", name="get_metric_segments")
+def get_metric_segments(
+    caller: From, name: OwnName, dimension: Dimension = "prompt_version", environment: Environment = None,
+    service: Service = None, days: Days = 30,
+) -> MetricSegmentsAnswer:  # fmt: skip
+    """Return a metric by the values of a dimension and by day, and the segment that carries its latest change."""
+    store, scope = get_store(), caller.find_scope(environment, service)
+    today = today_of(scope)
+    window = Window(today - timedelta(days=days - 1), today)
+    found = report_metric_segments(store, scope, get_metric(store, scope, name), window, dimension)
+    return MetricSegmentsAnswer(
+        environment=scope.environment, service=scope.service, metric=found.metric.name, dimension=found.dimension,
+        recent_from=found.recent_from, sentence=found.sentence, left_out=found.left_out,
+        whole=MetricSegmentAnswer.model_validate(found.whole),
+        segments=tuple(map(MetricSegmentAnswer.model_validate, found.segments)),
+        carrier=CarrierAnswer.model_validate(found.carrier) if found.carrier else None,
+    )  # fmt: skip
 
 
 @router.post("/v1/metric-definitions/{name}", name="add_metric")

@@ -37,9 +37,10 @@ from core.questions.neighbors import load_known
 from core.questions.similar import KnownQuestions
 from core.rollouts.canaries import CanaryReport, report_canaries
 from core.rollouts.experiments import ExperimentReport, report_experiments
+from core.rollouts.holdout import HoldoutReport, report_holdout
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import start_of
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, make_scope
 from quarterdeck.store import Store
 
 CHANGE_DAYS = 120  # how far back changes are looked for, as on the drift page
@@ -89,6 +90,7 @@ _gathered = Recent[tuple[tuple[TimelineChange, ...], tuple[str, ...]]](15, most=
 _versions = Recent[tuple[Version, ...]](15, most=2)
 _canaries = Recent[tuple[CanaryReport, ...]](10, most=10)
 _experiments = Recent[tuple[ExperimentReport, ...]](10, most=10)
+_holdouts = Recent[HoldoutReport](60, most=10)
 
 
 def today_of(scope: Scope) -> date:
@@ -189,6 +191,17 @@ def load_experiments(environment: str) -> tuple[ExperimentReport, ...]:
     histories = share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
     return _experiments.get(
         (store, environment), lambda: report_experiments(store, histories, environment, now=datetime.now(UTC))
+    )
+
+
+def load_holdout(environment: str, metric: str, service: str | None) -> HoldoutReport:
+    """Return the report on the holdout of an environment, by the rows of one service or of all."""
+    store, config = get_store(), get_config()
+    histories = share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
+    services = (make_scope(environment, service).service,) if service else ()
+    return _holdouts.get(
+        (store, environment, metric, services),
+        lambda: report_holdout(store, histories, environment, metric, now=datetime.now(UTC), services=services),
     )
 
 

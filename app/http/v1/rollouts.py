@@ -66,6 +66,7 @@ class CanaryAnswer(Answered):
     missing: tuple[str, ...]
     comparisons: tuple[ComparisonAnswer, ...]
     signals: tuple[ComparisonAnswer, ...] = Field(description="Metrics that only pause it.")
+    warnings: tuple[str, ...] = Field(description="Metrics whose margin is too large ever to be exceeded.")
 
 
 class LiftAnswer(Answered):
@@ -270,7 +271,7 @@ def _describe_canary(report: CanaryReport) -> CanaryAnswer:
         flag=report.flag.key, version=report.flag.version, share_pct=report.share_pct, since=report.since,
         is_planned=report.is_planned, call=verdict.call, is_healthy=verdict.is_healthy, reason=verdict.reason,
         missing=verdict.missing, comparisons=tuple(map(_describe_comparison, verdict.comparisons)),
-        signals=tuple(map(_describe_comparison, verdict.signals)),
+        signals=tuple(map(_describe_comparison, verdict.signals)), warnings=verdict.warnings,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import ui
+from app.panels.questions.metric_segments import render_metric_segments
 from app.panels.questions.quality_charts import draw_cost, draw_latency, draw_scores, draw_tokens
 from app.panels.questions.resources import (
     QUALITY_METRICS,
@@ -14,6 +15,7 @@ from app.panels.questions.resources import (
     load_judged,
     load_metric_days,
     load_metric_segments,
+    load_metrics,
     load_service,
 )
 from app.text import plain, show_unseen
@@ -122,6 +124,13 @@ def _render_segments(frame: ui.Frame, window: Window) -> None:
         "By segment", dimensions, index=dimensions.index("prompt_version"), key="quality_segment",
         format_func=lambda name: name.replace("_", " "),
     )  # fmt: skip
+    metrics = {each.name: each for each in load_metrics(frame.scope)}
+    name = st.selectbox(
+        "Metric", ["", *metrics], key="quality_metric", format_func=lambda name: plain(name) or "all of this tab"
+    )
+    if name:
+        render_metric_segments(frame, metrics[name], window, chosen or "prompt_version")
+        return
     found = load_metric_segments(frame.scope, window, chosen or "prompt_version")
     rows = [_as_segment(value, found[value]) for value in sorted(found)]
     if not rows:

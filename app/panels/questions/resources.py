@@ -20,6 +20,9 @@ from core.log.retrievals import Window, count_states, list_dimensions
 from core.log.search_index import IndexedShare, find_indexed_share
 from core.log.services import ServiceSettings, get_service
 from core.log.values import States
+from core.metrics.daily import list_metrics
+from core.metrics.definition import MetricDefinition
+from core.metrics.segments import SegmentsReport, report_metric_segments
 from core.questions.again import SearchedAgain, search_again
 from core.questions.neighbors import find_similar, load_known, narrow_to_like
 from core.questions.similar import KnownQuestions, SimilarQuestion
@@ -117,6 +120,18 @@ def load_metric_days(scope: Scope, window: Window) -> Daily:
 def load_metric_segments(scope: Scope, window: Window, dimension: str) -> Segments:
     """Return the numbers of the quality tab by the values of a dimension."""
     return list_metric_segments(get_store(), scope, QUALITY_METRICS, window, dimension)
+
+
+@st.cache_resource(ttl=10, max_entries=50, show_spinner=False)
+def load_metrics(scope: Scope) -> tuple[MetricDefinition, ...]:
+    """Return the metrics that a scope can be shown by, built in or own."""
+    return list_metrics(get_store(), scope)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Adding up the segments …")
+def load_segments_report(scope: Scope, metric: MetricDefinition, window: Window, dimension: str) -> SegmentsReport:
+    """Return a metric by the values of a dimension."""
+    return report_metric_segments(get_store(), scope, metric, window, dimension)
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Reading judged answers …")

@@ -104,6 +104,8 @@ def render_verdict(report: CanaryReport) -> None:
     st.caption(told, help=ui.format_utc(report.since))
     if verdict.missing:
         st.markdown("Missing for the next step:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
+    for line in verdict.warnings:
+        st.warning(plain(line))
 
 
 def render_indexes(flag: Flag) -> None:

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import ui
-from app.panels.rollouts.resources import load_experiments
+from app.panels.rollouts.metrics import list_others
+from app.panels.rollouts.resources import load_experiments, load_holdout
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
+from core.arms.arms import Metric
 from core.audit.actions import Action
 from core.audit.acts import Act
 from core.errors import QuarterdeckError
@@ -24,6 +26,7 @@ from core.flags.preview import preview_change
 from core.flags.store import Flag
 from core.rollouts.experiment_records import Experiment
 from core.rollouts.experiments import LayerPlace, prepare_start
+from core.rollouts.holdout import HELD, REST
 from core.rollouts.layers import (
     HoldoutEffect,
     LayerReport,
@@ -113,10 +116,25 @@ def render_holdout(environment: str, holdout: Holdout | None) -> None:
     are = "have been" if since else "are"
     told = f"{holdout.name}: {holdout.share_pct:g}% of users {are} held out{since}. Flags that leave them out: {flags}."
     st.markdown(plain(told))
+    render_holdout_report(environment)
     _render_effects(preview_holdout(get_store(), environment, holdout, now=datetime.now(UTC), ends=True))
     with st.form("holdout-end", border=False):
         _submit("holdout-end", "End the holdout", Action.HOLDOUT_END, environment,
                 lambda act: end_holdout(get_store(), holdout, act))  # fmt: skip
+
+
+def render_holdout_report(environment: str) -> None:
+    """What all rollouts since the start did to a metric: the rest against those held out."""
+    usual = [str(metric) for metric in Metric]
+    names = [*usual, *(each.name for each in list_others(environment))]
+    metric = st.selectbox("What rollouts did to", names, key="holdout-metric", format_func=plain)
+    with ui.showing_errors("The groups could not be compared"):
+        found = load_holdout(environment, metric or usual[0])
+        st.markdown(f"**{plain(found.sentence)}**")
+        st.caption(
+            f"{found.users[HELD]:,} users held out, {found.users[REST]:,} others, who asked since the start. At least "
+            "95% of such intervals are right, however often you look; choose the metric before you look."
+        )
 
 
 def _render_effects(effects: tuple[HoldoutEffect, ...]) -> None:

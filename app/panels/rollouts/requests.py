@@ -14,6 +14,7 @@ from app.visitor import get_visitor, lock, make_act
 from core.approvals.operations import (
     NEEDS_SIGN_IN,
     approve_request,
+    is_own,
     read_policy,
     reject_request,
     set_policy,
@@ -24,7 +25,6 @@ from core.approved import apply_request, can_apply, edit_request, list_editable,
 from core.audit.actions import Action
 from core.audit.gate import Policy, RequestState, WantedChange
 from core.audit.jsondiff import diff_states
-from core.audit.permissions import fold_name
 from core.flags.edits import parse_definition
 
 
@@ -62,7 +62,7 @@ def render_request(request: ChangeRequest) -> None:
             st.code(diff_states(each.before, each.after) or "no difference", language=None)
         effect = preview_request(get_store(), request, now=datetime.now(UTC))
         st.caption(plain(f"{effect} It expires on {request.expires:%d %b %Y, %H:%M} UTC.".strip()))
-        own = fold_name(get_visitor().name) in {fold_name(request.requester), fold_name(request.editor)}
+        own = is_own(request, get_visitor().name)
         key, number = f"request-{request.request_id}", request.request_id
         with st.form(key):
             st.text_input("Reason", key=f"{key}-reason", max_chars=500)

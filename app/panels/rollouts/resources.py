@@ -10,6 +10,7 @@ from core.arms.histories import ArmHistories, share_histories
 from core.flags.preview import Knowledge, Users, find_knowledge, find_recent_users
 from core.rollouts.canaries import CanaryReport, report_canaries
 from core.rollouts.experiments import ExperimentReport, report_experiments
+from core.rollouts.holdout import HoldoutReport, report_holdout
 
 
 @st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
@@ -40,6 +41,12 @@ def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
 def load_experiments(environment: str) -> tuple[ExperimentReport, ...]:
     """Return the report of every experiment on a flag."""
     return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Comparing the held out …")
+def load_holdout(environment: str, metric: str) -> HoldoutReport:
+    """Return the report on the holdout that runs."""
+    return report_holdout(get_store(), get_histories(), environment, metric, now=datetime.now(UTC))
 
 
 @st.cache_resource(ttl=86_400, max_entries=2_000, show_spinner=False)

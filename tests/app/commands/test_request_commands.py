@@ -42,7 +42,7 @@ def test_a_request_is_shown_approved_by_a_token_and_applied(
     assert "only who signed in can ask for it" in only_line(refused, 1)
     assert "waiting  flag.update use_hyde, asked by ada" in quarterdeck("requests", "list", "--database", url).out
     assert "+" in quarterdeck("requests", "show", "1", "--database", url).out
-    approve = ("requests", "approve", "1", "--reason", "looked at it", "--database", url)
+    approve = ("requests", "approve", "1", "--version", "1", "--reason", "looked at it", "--database", url)
     assert "say who you are" in only_line(quarterdeck(*approve), 2)
     monkeypatch.setenv("QUARTERDECK_TOKEN", own)
     assert "is your own" in only_line(quarterdeck(*approve), 1)
@@ -60,6 +60,9 @@ def test_a_request_is_shown_approved_by_a_token_and_applied(
     )
     assert quarterdeck(*amend).out.startswith("request 1 is amended and waits again (audit entry ")
     monkeypatch.setenv("QUARTERDECK_TOKEN", other)
+    assert "request 1 has version 2; read it again" in only_line(quarterdeck(*approve), 1)  # bob read what ada asked
+    assert "version 2" in quarterdeck("requests", "show", "1", "--database", url).out
+    approve = ("requests", "approve", "1", "--version", "2", "--reason", "looked at it", "--database", url)
     assert quarterdeck(*approve).out.startswith("request 1 is approved and applied (audit entry ")
     assert rollout_pct(get_flag(store, "production", "use_hyde").definition) == 50
     assert "is applied" in only_line(quarterdeck("requests", "reject", "1", "--reason", "late", "--database", url), 1)

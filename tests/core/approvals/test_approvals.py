@@ -1,5 +1,6 @@
 """A second person: who waits for whom, and what somebody may try instead."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from core.access.credentials import issue_token
-from core.access.roles import grant_role
+from core.access.roles import grant_role, revoke_role
 from core.access.scopes import TokenScope
 from core.approvals.operations import (
     amend_request,
@@ -21,7 +22,7 @@ from core.approvals.people import act_by_secret
 from core.approvals.requests import ChangeRequest, get_request, list_requests
 from core.approved import apply_due_requests, apply_request, edit_request, list_editable, preview_request
 from core.audit.acts import Act
-from core.audit.gate import ADMINS, Origin, Policy, RequestState, WantedChange
+from core.audit.gate import ADMINS, Origin, Policy, RequestState, WantedChange, mark_applied
 from core.audit.permissions import EVERYWHERE, Grant, Role, hold_everywhere
 from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
 from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput, NotFound
@@ -32,11 +33,14 @@ from core.flags.store import Flag, get_flag, list_flags
 from core.flags.timetable import list_schedules
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index, list_aliases
+from core.metrics.definition import define_metric
+from core.metrics.operations import add_metric, remove_metric
+from core.metrics.records import list_own_metrics
 from core.prompts.promotion import promote
 from core.rollouts.canaries import roll_back_canary
 from core.rollouts.experiments import LayerPlace, prepare_start
 from core.rollouts.layers import create_layer
-from core.rollouts.schedules import create_schedule, run_schedules
+from core.rollouts.schedules import create_schedule, resume_schedule, run_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag, rollout_pct
 from quarterdeck.schema import change_requests
 from quarterdeck.store import Store
@@ -387,3 +391,138 @@ def test_two_requests_approved_at_one_moment_never_share_users_of_a_layer(guarde
         apply_request(guarded, get_request(guarded, asked[1].request_id), now=NOW)
     assert get_request(guarded, asked[1].request_id).state is RequestState.VOID
     assert [flag.key for flag in list_flags(guarded, "production")] == ["first", "use_hyde"]
+
+
+def test_an_emergency_needs_words_and_cannot_lift_the_requirement(guarded: Store) -> None:
+    for empty in ("EMERGENCY:", " emergency: ", "EMERGENCY: …!"):
+        with pytest.raises(InvalidInput, match="add what the emergency is"):
+            replace(ADA, reason=empty)
+    with pytest.raises(ApprovalNeeded):
+        set_policy(guarded, Policy(), replace(ROOT, reason="EMERGENCY: let me"), has_sign_in=True)
+    request = ask(guarded)
+    with pytest.raises(Forbidden, match="is your own"):
+        approve_request(guarded, request, replace(ADA, reason="EMERGENCY: nobody is here"))
+
+
+def test_two_spellings_of_one_name_are_one_person(guarded: Store) -> None:
+    spellings = (("änne", "ÄNNE"), ("ada lovelace", "Ada  Lovelace"), ("e\u0301va", "\u00c9VA"), ("straße", "STRASSE"))
+    for asked, other in spellings:
+        request = ask(guarded, by=person(asked))
+        with pytest.raises(Forbidden, match="is your own"):
+            approve_request(guarded, request, person(other))
+        withdraw_request(guarded, request, person(asked))
+
+
+@pytest.mark.sqlite_only("nothing is stored")
+def test_somebody_called_admins_is_not_every_admin() -> None:
+    policy = Policy(required=True, alone=(ADMINS,))
+    assert policy.lets_alone("root", ADMIN, "production")
+    assert not policy.lets_alone("admins", EDITOR, "production")
+
+
+def test_no_spelling_of_an_environment_is_without_its_policy(guarded: Store) -> None:
+    metric = define_metric("resolved", "event", "share", of="resolved")
+    for spelling in ("production", "Production", "prod"):
+        with pytest.raises(ApprovalNeeded):
+            add_metric(guarded, metric, replace(ADA, environment=spelling))
+    assert list_own_metrics(guarded, "production") == ()
+
+
+def test_what_decides_rollouts_waits_too(guarded: Store) -> None:
+    """Whoever redefines a guardrail could otherwise let a bad canary go on."""
+    strict = define_metric("stars", "score", "mean", of="stars", margin=0.1)
+    with pytest.raises(ApprovalNeeded) as needed:
+        add_metric(guarded, strict, ADA)
+    approve_request(guarded, get_request(guarded, needed.value.request_id), BOB)
+    with pytest.raises(ApprovalNeeded):  # another margin than the approved one
+        add_metric(guarded, replace(strict, margin=4), ADA)
+    add_metric(guarded, strict, ADA)
+    with pytest.raises(ApprovalNeeded):
+        remove_metric(guarded, "stars", ADA)
+    assert list_own_metrics(guarded, "production") == (strict,)
+
+
+@pytest.mark.parametrize("lost", ["ada", "bob"])
+def test_who_lost_the_role_since_changes_nothing_later(guarded: Store, lost: str) -> None:
+    for name in ("ada", "bob"):
+        grant_role(guarded, Grant(name, Role.EDITOR, "production"), Act("setup", "a test"))
+    kept, gone = ask(guarded, 30), ask(guarded, 50)
+    approve_request(guarded, kept, BOB)
+    approve_request(guarded, gone, BOB, due=NOW + timedelta(hours=1))
+    grant_role(guarded, Grant("carol", Role.EDITOR, "production"), Act("setup", "somebody else"))
+    apply_request(guarded, get_request(guarded, kept.request_id), now=NOW)
+    assert pct(guarded) == 30
+    change_rollout(guarded, flag_of(guarded), 10, replace(ADA, reason="EMERGENCY: as it was"))
+    revoke_role(guarded, lost, "production", Act("setup", "left the team"))
+    assert apply_due_requests(guarded, now=NOW + timedelta(hours=2)) == ()
+    done = get_request(guarded, gone.request_id)
+    assert (done.state, pct(guarded)) == (RequestState.VOID, 10)
+    assert done.note.startswith(f"{lost} lost a role since: ")
+
+
+def test_a_role_that_no_group_holds_any_more_is_lost(guarded: Store) -> None:
+    grant_role(guarded, Grant("group:editors", Role.EDITOR, "production"), Act("setup", "a test"))
+    grant_role(guarded, Grant("group:others", Role.VIEWER, "production"), Act("setup", "a test"))
+    first, second = ask(guarded, 30), ask(guarded, 40)
+    for request in (first, second):
+        approve_request(guarded, request, BOB)
+    revoke_role(guarded, "group:others", "production", Act("setup", "not needed"))
+    apply_request(guarded, get_request(guarded, first.request_id), now=NOW)
+    assert pct(guarded) == 30
+    revoke_role(guarded, "group:editors", "production", Act("setup", "gone"))
+    with pytest.raises(Conflict, match="ada lost a role since"):
+        apply_request(guarded, get_request(guarded, second.request_id), now=NOW)
+
+
+def test_a_schedule_pauses_when_its_maker_lost_the_role(store: Store) -> None:
+    setup = Act("setup", "a test")
+    create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=10), setup)
+    grant_role(store, Grant("ada", Role.EDITOR, "production"), setup)
+    create_schedule(store, flag_of(store), [ScheduleStep(rollout_pct=90)], ADA, starts=NOW, now=NOW)
+    revoke_role(store, "ada", "production", setup)
+    (line,) = run_schedules(store, now=NOW + timedelta(seconds=1))
+    assert "ada lost a role since: flag.update requires the role editor in production" in line
+    resume_schedule(store, list_schedules(store)[0], BOB, now=NOW)  # it is bob's from now on
+    run_schedules(store, now=NOW + timedelta(minutes=1))
+    assert pct(store) == 90
+
+
+def test_a_clock_that_is_set_back_revives_nothing(guarded: Store) -> None:
+    request = ask(guarded)
+    approve_request(guarded, request, BOB, due=NOW + timedelta(days=6))
+    apply_due_requests(guarded, now=NOW + timedelta(days=8))  # the server was away when it was due
+    assert get_request(guarded, request.request_id).state is RequestState.EXPIRED  # though it is NOW again
+    with pytest.raises(Conflict, match="is expired"):
+        apply_request(guarded, get_request(guarded, request.request_id), now=NOW)
+    assert [each.request_id for each in list_requests(guarded, states=(RequestState.EXPIRED,))] == [request.request_id]
+    assert pct(guarded) == 10
+
+
+def test_of_several_who_decide_at_once_one_wins_and_the_change_is_made_once(guarded: Store) -> None:
+    request, others = ask(guarded), [person(f"approver{number}") for number in range(6)]
+
+    def approve(by: Act) -> str:
+        try:
+            approve_request(guarded, request, by)
+            apply_request(guarded, get_request(guarded, request.request_id), now=NOW)
+        except Conflict:
+            return ""
+        return by.actor
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        won = [name for name in pool.map(approve, others) if name]
+    done = get_request(guarded, request.request_id)
+    assert [done.decided_by] == won
+    assert (done.state, pct(guarded)) == (RequestState.APPLIED, 50)
+    actions = [str(each.action) for each in list_audit(guarded, AuditFilter(environment="production"), limit=20)]
+    assert (actions.count("approval.grant"), actions.count("flag.update")) == (1, 1)
+
+
+def test_a_change_is_never_made_by_an_approval_of_something_else(guarded: Store) -> None:
+    """An edit that is approved between the look at a request and its use does not make it fit."""
+    request = ask(guarded)
+    approve_request(guarded, request, BOB)
+    wider = [replace(request.changes[0], after=boolean_flag(on=True, rollout_pct=100))]
+    with guarded.begin() as connection, pytest.raises(Conflict, match="applied or withdrawn meanwhile"):
+        mark_applied(connection, request.request_id, wider, entry_id=1)
+    assert get_request(guarded, request.request_id).state is RequestState.APPROVED

@@ -238,6 +238,38 @@ def test_of_a_busy_hour_the_newest_rows_alone_are_read_again(
     assert [END.timestamp() * 1000 - start <= 10_000 for start in read] == [True, True]
 
 
+def test_fifty_rollouts_in_turns_are_each_read_on_and_not_anew(
+    log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_retrievals(log, ROWS)
+    kept = ArmHistories(log)
+    many = [replace(WATCHED, since=START + timedelta(seconds=number)) for number in range(50)]
+    for watched in many:
+        kept.read(watched, until=END)
+    read = note_starts(monkeypatch)
+    for watched in many:
+        kept.read(watched, until=END + timedelta(minutes=1))
+    assert len(read) == 50
+    assert all(END.timestamp() * 1000 - start < 2 * 3_600_000 for start in read)
+
+
+def test_where_memory_is_short_the_oldest_is_read_anew_and_says_the_same(
+    log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_retrievals(log, ROWS)
+    kept, later = ArmHistories(log), END + timedelta(minutes=1)
+    monkeypatch.setattr(histories, "_MOST_USERS", 2_000)  # less than two take
+    first, second = WATCHED, replace(WATCHED, since=START + timedelta(hours=1))
+    taken = kept.read(first, until=END)
+    kept.read(second, until=END)
+    kept.read(second, until=later)
+    read = note_starts(monkeypatch)
+    assert kept.up_to(timedelta(minutes=2)).read(first, until=later) is taken  # its reading is kept
+    assert read == []
+    assert_alike(kept.read(first, until=later), ArmHistories(log).read(first, until=later))
+    assert min(read) == START.timestamp() * 1000
+
+
 def test_who_is_content_with_an_older_look_gets_the_one_that_somebody_took(log: RetrievalLog) -> None:
     kept, later = ArmHistories(log), END + timedelta(seconds=9)
     taken = kept.read(WATCHED, until=END)

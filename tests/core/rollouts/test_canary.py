@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.arms.arms import Arm, ArmsReading, Metric, Stretch
+from core.arms.comparisons import Margin
 from core.arms.sequential import Moments
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Plan
-from core.rollouts.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
+from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.rollouts.canary import CanaryCall, CanaryVerdict, NamedMetrics, decide_canary, find_start
 from quarterdeck.definitions import canary_flag, set_rollout, switch_flag
 
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)
@@ -65,6 +67,29 @@ def test_a_green_that_is_surely_worse_is_rolled_back_with_the_metric_named(worse
 @pytest.mark.parametrize("better", [{"score": 0.8}, {"errors": 0.0}, {"latency": 200.0}, {"cost": 0.001}])
 def test_a_green_that_is_better_is_promoted(better: dict[str, float]) -> None:
     assert decide(arm(38_000), arm(2_000, **better)).call is CanaryCall.PROMOTE
+
+
+def test_a_margin_above_all_harm_that_green_can_do_is_told_with_the_numbers() -> None:
+    stars = MetricDefinition("stars", MetricSource.SCORE, Statistic.MEAN, "stars")
+    solved = MetricDefinition("solved", MetricSource.EVENT, Statistic.SHARE, "solved")
+    figures = {stars: Moments(500, 4.2, 1.0), solved: Moments(500, 0.015, 0.0148)}
+    blue, green = (replace(usual, moments={**usual.moments, **figures}) for usual in (arm(9_500), arm(500)))
+    look = ArmsReading(NOW - timedelta(hours=1), NOW, {STABLE: blue, CANARY: green}, {CANARY: Stretch()})
+
+    def warn(*margins: Margin) -> tuple[str, ...]:
+        named = NamedMetrics(margins[:1], margins[1:])
+        return decide_canary(PLAN, [look], share_pct=5, since=SINCE, now=NOW, named=named).warnings
+
+    assert warn(Margin(stars, 5.0), Margin(solved, 0.02)) == (
+        "stars: it may get 5.00 worse, but blue is at 4.20, so its margin can never be exceeded unless it falls below "
+        "0; choose a smaller one",
+        "solved: it may get 2.0 points worse, but blue is at 1.5%, so its margin can never be exceeded; choose a "
+        "smaller one",
+    )
+    assert warn(Margin(Metric.ERRORS, 1.0))[0].startswith(
+        "error rate: it may get 100.0 points worse, but blue is at 1."
+    )
+    assert warn(Margin(stars, 4.0), Margin(solved, 0.01), Margin(Metric.ERRORS, 0.9), Margin(Metric.LATENCY, 1)) == ()
 
 
 def test_a_harm_that_is_sure_but_within_the_margin_is_no_reason_to_roll_back() -> None:

@@ -18,7 +18,7 @@ from core.flags.operations import create_flag
 from core.flags.store import get_flag
 from core.log.scores import apply_scores
 from core.metrics.builtin import BUILT_IN, find_builtin
-from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.metrics.definition import MetricDefinition, MetricSource, Statistic, define_metric
 from core.metrics.operations import add_metric, remove_metric
 from core.rollouts.canaries import CanaryReport, get_canary, report_canary
 from core.rollouts.canary import CanaryCall
@@ -202,3 +202,23 @@ def test_wrong_names_in_a_plan_are_refused(store: Store, text: str) -> None:
     with pytest.raises(InvalidInput) as error:
         canary(store, guardrails=text)
     assert error.value.field == "metadata.canary_guardrails"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("latency p95=20", "latency p95=20 would be 2000% of the stable figure and could never fire"),
+        ("errors=1", "error rate=1 allows 100 points where values go from 0 to 1, and could never fire"),
+        ("Resolved=5", "resolved=5 allows 500 points where values go from 0 to 1, and could never fire"),
+        ("score=1.5", "score=1.5 allows 1.5 where values go from 0 to 1, and could never fire"),
+    ],
+)
+def test_a_margin_that_can_never_fire_is_refused(store: Store, text: str, said: str) -> None:
+    add_metric(store, RESOLVED, Act("ada", "we look at resolved"))
+    for kind in ("guardrails", "signals"):
+        with pytest.raises(InvalidInput) as error:
+            canary(store, **{kind: text})
+        assert str(error.value).startswith(f"metadata.canary_{kind}: {said}")
+    canary(store, guardrails="latency p95=1, errors=0.99, resolved=0.2, stars=3, unknown=7")
+    with pytest.raises(InvalidInput, match="could never fire"):
+        define_metric("solved", "event", "share", of="solved", margin=1)
