@@ -43,4 +43,4 @@ def decide_by_means(
 
 def _say(each: Candidate) -> str:
     cost = f" at ${each.cost_usd_mean:.5f} a query" if each.has_cost else ""
-    return f"{each.label} {each.faithfulness:.3f}{cost}"
+    return f"{each.label} {each.faithfulness:.2f}{cost}"

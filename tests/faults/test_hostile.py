@@ -32,7 +32,7 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {path_of(name): ({},) for name in
     "prompts": tuple(
         {"experiment": EXPERIMENT, **more}
         for more in (
-            {}, {"wording": "inline"}, {"tab": "Runs"}, {"tab": "Runs", "tag": LETTERS}, {"tab": "Promote"},
+            {}, {"tab": "Side by side", "wording": "inline"}, {"tab": "Runs"}, {"tab": "Runs", "tag": LETTERS}, {"tab": "Promote"},
             {"tab": "Live"}, {"runs": f"{LETTERS},nope"},
         )
     ),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from math import isfinite
 from typing import Any
 
 import streamlit as st
@@ -51,6 +52,16 @@ def label(metric: str) -> str:
 def scale(metric: str) -> float:
     """What a metric is multiplied by to be shown."""
     return 1_000.0 if metric == "cost_usd_mean" else 1.0
+
+
+def metric_column(metric: str, values: Sequence[float | None]) -> Any:
+    """The column of a metric: money with four decimals, counts whole, scores with two as everywhere."""
+    if metric.startswith("cost_usd"):
+        return st.column_config.NumberColumn(format="$%.4f")
+    known = [abs(value) for value in values if value is not None]
+    if all(value == int(value) for value in known if isfinite(value)) and max(known, default=0.0) > 1:
+        return st.column_config.NumberColumn(format="localized")
+    return st.column_config.NumberColumn(format="%.2f" if max(known, default=1.0) >= 0.01 else "%.4f")
 
 
 def render_runs(experiment: str, compared: Sequence[str]) -> None:
@@ -144,9 +155,7 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
     first = (page - 1) * PAGE_ROWS + 1
     total = f"{found.total:,}" if found.is_counted else "more"
     st.caption(f"Runs {first:,} to {first + len(ids) - 1:,} of {total}. Tick 2 to {MOST_COMPARED} to compare them.")
-    options: dict[str, Any] = {label(name): st.column_config.NumberColumn(format="%.3f") for name in metrics}
-    for cost in ("cost_usd_mean", "cost_usd_total"):
-        options[label(cost)] = st.column_config.NumberColumn(format="$%.4f")
+    options = {label(name): metric_column(name, [row.get(label(name)) for row in rows]) for name in metrics}
     ui.show_table(
         rows,
         key=key,
