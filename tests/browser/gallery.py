@@ -62,7 +62,7 @@ _HEIGHT = """() => {
 # The port is another one each time.
 _SAY_USUAL_PORT = """() => {
     const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
-    while (words.nextNode()) words.currentNode.data = words.currentNode.data.replace(/127\\.0\\.0\\.1:\\d+/, '127.0.0.1:8501')
+    for (let each; each = words.nextNode();) each.data = each.data.replace(/127\\.0\\.0\\.1:\\d+/, '127.0.0.1:8501')
 }"""
 
 

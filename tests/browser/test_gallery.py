@@ -52,9 +52,8 @@ def test_every_page_looks_as_in_the_kept_pictures(state: str, chromium: Browser)
             if share > ALIKE:
                 differing[picture.name] = f"{share:.2%}"
                 save_picture(taken, DIFFERING / f"{picture.name}.png")
-    assert differing == {}, (
-        f"compare {DIFFERING} with {KEPT}; if the change is wanted: python -m tests.browser.gallery {' '.join(differing)}"
-    )
+    again = f"python -m tests.browser.gallery {' '.join(differing)}"
+    assert differing == {}, f"compare {DIFFERING} with {KEPT}; if the change is wanted: {again}"
 
 
 def test_the_gallery_keeps_a_picture_of_each_and_no_other_in_at_most_ten_megabytes() -> None:

@@ -26,7 +26,7 @@ from core.flags.upkeep import describe_state
 from core.wording.counts import count_of
 
 _LIST, _KILL, _TABLE = "flags-list", "flags-kill", "rollouts-table"
-_FIELD_PX = 240
+_FIELD_PX, _SEARCHED = 240, "names, descriptions, owners, tags"
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
 
@@ -86,13 +86,7 @@ def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     all_tags = sorted({tag for row in board for tag in row.details.tags})
     owners = sorted({row.details.owner for row in board if row.details.owner})
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        search = st.text_input(
-            "Search",
-            key="search",
-            bind="query-params",
-            placeholder="names, descriptions, owners, tags",
-            width=_FIELD_PX,
-        )
+        search = st.text_input("Search", key="search", bind="query-params", placeholder=_SEARCHED, width=_FIELD_PX)
         tags = st.multiselect("Tags", all_tags, key="tags", bind="query-params", width=_FIELD_PX) if all_tags else []
         owner = (
             st.selectbox("Owner", owners, None, key="owner", bind="query-params", width=_FIELD_PX) if owners else None
