@@ -22,12 +22,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote
 
 from filelock import FileLock
 from PIL import Image, ImageChops, ImageFilter
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.navigation import TITLES, path_of
 from core.config import PROJECT
@@ -43,10 +45,11 @@ ALIKE, LEVELS = 0.0005, 40
 WIDTHS, THEMES = (1440, 1024, 420), ("light", "dark")
 FIRST_SCREEN, WHOLE = 900, 2_000  # at most so much of a page
 _LOOKS = tuple((width, theme) for width in WIDTHS for theme in THEMES)
+_EACH_WIDTH = ((1440, "light"), (1024, "dark"), (420, "light"))
 _TWO_LOOKS = ((1440, "light"), (420, "dark"))
 _TABS = {
     "questions": ("show", ("Review", "Quality")),
-    "prompts": ("tab", ("Runs", "Promote", "Live", "Names", "Cases", "Evaluate")),
+    "prompts": ("tab", ("Side by side", "Runs", "Promote", "Live", "Names", "Cases", "Evaluate")),
     "corpus": (
         "tab", ("Files", "Diff", "Documents", "Pipeline", "Indexes", "Replay", "What would it fix?")
     ),
@@ -98,15 +101,15 @@ def list_pictures() -> tuple[Picture, ...]:
     crowded = paths | {"prompts": "prompts?experiment=bench", "rollouts-partly": "rollouts?partly=true"}
     parts: Mapping[str, Sequence[tuple[Mapping[str, str], Sequence[tuple[int, str]], int]]] = {
         "demo": ((paths, _LOOKS, WHOLE), (tabs, _TWO_LOOKS, WHOLE)),
-        "empty": ((paths, _LOOKS, FIRST_SCREEN),),
-        "no-mlflow": (({name: paths[name] for name in ("overview", "prompts")}, _LOOKS, FIRST_SCREEN),),
+        "empty": ((paths, _EACH_WIDTH, FIRST_SCREEN),),
+        "no-mlflow": (({name: paths[name] for name in ("overview", "prompts")}, _EACH_WIDTH, FIRST_SCREEN),),
         "no-store": ((paths, _TWO_LOOKS, FIRST_SCREEN),),
-        "crowded": ((crowded, _LOOKS, FIRST_SCREEN),),
+        "crowded": ((crowded, _EACH_WIDTH, FIRST_SCREEN),),
     }
     return tuple(
         Picture(state, page, path, width, theme, most)
         for state, part in parts.items() for pages, looks, most in part
-        for width, theme in looks for page, path in pages.items()
+        for page, path in pages.items() for width, theme in looks
     )  # fmt: skip
 
 
@@ -128,23 +131,32 @@ def serving_state(state: str) -> Iterator[Server]:
 def take_pictures(
     browser: Browser, server: Server, pictures: Iterable[Picture], *, style: str = ""
 ) -> Iterator[tuple[Picture, Image.Image]]:
-    """Yield the pictures of one state at half size; `style` is added to each page."""
-    contexts: dict[tuple[int, str], BrowserContext] = {}
-    for each in pictures:
-        look = each.width, each.theme
-        if look not in contexts:
-            contexts[look] = browser.new_context(
-                viewport={"width": each.width, "height": FIRST_SCREEN}, color_scheme=each.theme, timezone_id="UTC",
-                locale="en-US", reduced_motion="reduce",
-            )  # fmt: skip
-        page = contexts[look].new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        Visit(page, server.address, []).open(each.path)
-        if style:
-            page.add_style_tag(content=style)
-        yield each, _shoot(page, each)
-        page.close()
-    for context in contexts.values():
+    """Yield the pictures of one state at half size; `style` is added to each page.
+
+    A page is opened once for each width, in light, and then follows the theme as it follows a visitor's system.
+    """
+    of_width = attrgetter("width")
+    for width, of_context in groupby(sorted(pictures, key=of_width, reverse=True), key=of_width):
+        context = browser.new_context(
+            viewport={"width": width, "height": FIRST_SCREEN}, color_scheme="light", timezone_id="UTC",
+            locale="en-US", reduced_motion="reduce",
+        )  # fmt: skip
+        for path, themes in groupby(of_context, key=attrgetter("path")):
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            Visit(page, server.address, []).open(path)
+            page.evaluate(_SAY_USUAL_PORT)
+            if style:
+                page.add_style_tag(content=style)
+            _wait_until_still(page)
+            for at, each in enumerate(themes):
+                if at == 0:
+                    height = min(each.most, max(FIRST_SCREEN, page.evaluate(_HEIGHT)))
+                    page.set_viewport_size({"width": width, "height": height})
+                page.emulate_media(color_scheme=each.theme, reduced_motion="reduce")
+                taken = _wait_until_still(page)
+                yield each, taken.resize((taken.width // 2, taken.height // 2), Image.Resampling.BOX)
+            page.close()
         context.close()
 
 
@@ -186,17 +198,6 @@ def _find_outside(image: Image.Image, around: Image.Image) -> Image.Image:
     below = ImageChops.subtract(around.filter(ImageFilter.MinFilter(3)), image)
     above = ImageChops.subtract(image, around.filter(ImageFilter.MaxFilter(3)))
     return ImageChops.lighter(below, above)
-
-
-def _shoot(page: Page, picture: Picture) -> Image.Image:
-    """The page once it stands still, as high as what it holds."""
-    page.evaluate(_SAY_USUAL_PORT)
-    _wait_until_still(page)
-    height = min(picture.most, max(FIRST_SCREEN, page.evaluate(_HEIGHT)))
-    if height > FIRST_SCREEN:
-        page.set_viewport_size({"width": picture.width, "height": height})
-    image = _wait_until_still(page)
-    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
 
 
 def _wait_until_still(page: Page) -> Image.Image:
