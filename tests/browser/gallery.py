@@ -131,7 +131,7 @@ def serving_state(state: str) -> Iterator[Server]:
 def take_pictures(
     browser: Browser, server: Server, pictures: Iterable[Picture], *, style: str = ""
 ) -> Iterator[tuple[Picture, Image.Image]]:
-    """Yield the pictures of one state at half size; `style` is added to each page.
+    """Yield the pictures of one state in full size; `style` is added to each page.
 
     A page is opened once for each width, in light, and then follows the theme as it follows a visitor's system.
     """
@@ -154,8 +154,7 @@ def take_pictures(
                     height = min(each.most, max(FIRST_SCREEN, page.evaluate(_HEIGHT)))
                     page.set_viewport_size({"width": width, "height": height})
                 page.emulate_media(color_scheme=each.theme, reduced_motion="reduce")
-                taken = _wait_until_still(page)
-                yield each, taken.resize((taken.width // 2, taken.height // 2), Image.Resampling.BOX)
+                yield each, _wait_until_still(page)
             page.close()
         context.close()
 
@@ -167,6 +166,11 @@ def warm_up(browser: Browser, server: Server, pictures: Iterable[Picture]) -> No
     for path in dict.fromkeys(each.path for each in pictures):
         Visit(page, server.address, []).open(path)
     page.close()
+
+
+def halve(image: Image.Image) -> Image.Image:
+    """Return a picture at half size, as pictures are kept and compared."""
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
 
 
 def measure_difference(one: Image.Image, other: Image.Image) -> float:
@@ -266,7 +270,7 @@ def main() -> None:
             with serving_state(state) as server:
                 warm_up(browser, server, own)
                 for picture, image in take_pictures(browser, server, own):
-                    save_picture(image, picture.kept)
+                    save_picture(halve(image), picture.kept)
                     print(picture.name, flush=True)
         browser.close()
     size = sum(path.stat().st_size for path in KEPT.glob("*.png"))
