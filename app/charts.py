@@ -31,7 +31,7 @@ _MARKERS = {
     ChangeKind.OUTSIDE: ("hourglass", VIOLET),
     ChangeKind.LEVEL: ("x", QUIET),
 }
-_FORMATS = dict.fromkeys(Metric, ".3f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
+_FORMATS = dict.fromkeys(Metric, ".3~f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
 _UNITS = {metric: str(metric) for metric in Metric} | {Metric.LATENCY: "latency, ms", Metric.COST: "cost of a query"}
 _MEDIAN = "median"
 _LANE, _GAP = 0.13, 0.07  # shares of the height: the lane of changes, and what lies between it and the scores

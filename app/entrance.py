@@ -56,9 +56,10 @@ def render_visitor(visitor: Visitor) -> None:
         st.button("Sign out", on_click=sign_out, type="tertiary")
     if is_demo():
         st.caption(
-            "**Demo data.** Who asks what and when, and who rates an answer, is simulated; every score is what the "
-            "index really answered. Answers are sentences copied from the documents, their costs simulated list "
-            "prices; a rating is good where an answer has a sentence near the question."
+            "**Demo data**: users are simulated, scores are real.",
+            help="Who asks what and when, and who rates an answer, is simulated; every score is what the index really "
+            "answered. Answers are sentences copied from the documents, their costs simulated list prices; a rating is "
+            "good where an answer has a sentence near the question.",
         )
 
 

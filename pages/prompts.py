@@ -7,7 +7,7 @@ import streamlit as st
 from app import ui
 from app.panels.prompts.behavior import render_behavior
 from app.panels.prompts.cases import render_case_sets
-from app.panels.prompts.comparison import render_comparison
+from app.panels.prompts.comparison import render_comparison, render_pair
 from app.panels.prompts.evaluation import render_evaluation
 from app.panels.prompts.names import render_names
 from app.panels.prompts.promotion import render_promotion
@@ -97,12 +97,16 @@ def wants_shared() -> bool:
 
 def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> None:
     """The evidence, the runs, the promotion and the live figures; only the open tab is computed."""
-    compare, runs, promotion, live, names, cases, evaluate = st.tabs(
-        ["Compare", "Runs", "Promote", "Live", "Names", *_OWN_TABS], on_change="rerun", key="tab", bind="query-params"
-    )
+    compare, pair, runs, promotion, live, names, cases, evaluate = st.tabs(
+        ["Compare", "Side by side", "Runs", "Promote", "Live", "Names", *_OWN_TABS], on_change="rerun", key="tab",
+        bind="query-params",
+    )  # fmt: skip
     if compare.open:
         with compare:
             render_comparison(found)
+    if pair.open:
+        with pair:
+            render_pair(found)
     if runs.open:
         with runs, ui.showing_errors("The runs could not be read"):
             render_runs(experiment, [each.run.run_id for each in found.contenders])

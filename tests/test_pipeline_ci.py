@@ -242,7 +242,7 @@ def test_a_prompt_without_its_grounding_does_not_get_through_and_the_mended_one_
     broken = warm.make("prompt-eval", "BASE=main")
     assert broken.returncode == 2, broken.stderr  # make's own code for a step that failed
     assert "prompt-eval qa-v3: FAILED" in broken.stdout
-    assert "FAIL refusal accuracy: 0.800, needed 0.95" in broken.stdout
+    assert "FAIL refusal accuracy: 0.80, needed 0.95" in broken.stdout
     assert "FAIL no regression" in broken.stdout
     summary = (warm.folder / "build/reports/prompt-eval.md").read_text(encoding="utf-8")
     assert "**`c19`** `How many vacation days do I have left this year?`" in summary

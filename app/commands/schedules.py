@@ -105,7 +105,7 @@ def _add_change(name: str, word: str, done: str) -> None:
 
 _add_change("pause", "Stop a schedule until it is resumed.", "paused")
 _add_change("resume", "Resume a paused schedule from the flag's current state.", "resumed")
-_add_change("cancel", "End a schedule; the flag stays as it is.", "cancelled")
+_add_change("cancel", "End a schedule; the flag stays as it is.", "canceled")
 
 
 def _read_time(text: str) -> datetime:

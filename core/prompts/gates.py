@@ -13,6 +13,7 @@ from core.prompts.decisions import MINIMUM_CASES, Interval, bootstrap_interval
 from core.prompts.prices import Price, compute_cost_usd
 from core.tracking.cases import Case, CaseResult
 from core.wording.counts import count_of
+from core.wording.scores import say_beside, say_change, say_size
 
 _NOISE = 1e-9
 _DEAREST = 3
@@ -168,14 +169,14 @@ def _check_mean(judged: Sequence[CaseResult], references: Mapping[str, Case], th
     mean = sum(result.faithfulness for result in judged) / len(judged)
     passed = mean >= threshold - _NOISE
     worst = [] if passed else sorted((r for r in judged if r.faithfulness < threshold), key=lambda r: r.faithfulness)
-    detail = f"{mean:.3f}, needed {threshold:g}"
+    detail = f"{say_beside(mean, threshold)}, needed {threshold:g}"
     return GateCheck("faithfulness, mean", passed, detail, tuple(_failure(r, references) for r in worst))
 
 
 def _check_minimum(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> GateCheck:
     below = [result for result in judged if result.faithfulness < threshold - _NOISE]
     lowest = min(judged, key=lambda result: result.faithfulness)
-    detail = f"{lowest.faithfulness:.3f} ({lowest.case_id}), needed {threshold:g}"
+    detail = f"{say_beside(lowest.faithfulness, threshold)} ({lowest.case_id}), needed {threshold:g}"
     return GateCheck("faithfulness, each case", not below, detail, tuple(_failure(r, references) for r in below))
 
 
@@ -184,7 +185,7 @@ def _check_refusals(judged: Sequence[CaseResult], references: Mapping[str, Case]
     accuracy = 1 - len(wrong) / len(judged)
     passed = accuracy >= threshold - _NOISE
     failures = () if passed else tuple(_failure(r, references) for r in wrong)
-    return GateCheck("refusal accuracy", passed, f"{accuracy:.3f}, needed {threshold:g}", failures)
+    return GateCheck("refusal accuracy", passed, f"{say_beside(accuracy, threshold)}, needed {threshold:g}", failures)
 
 
 def _check_regression(
@@ -201,9 +202,9 @@ def _check_regression(
     mean = sum(differences) / len(differences)
     worse = [(now, then) for now, then in pairs if now.faithfulness < then.faithfulness - _NOISE]
     passed = interval.high >= -_NOISE
-    detail = f"{mean:+.3f} (95% interval {_plain(interval)}) than {than}, {count_of(len(worse), 'case')} worse"
+    detail = f"{say_change(mean)} (95% interval {_plain(interval)}) than {than}, {count_of(len(worse), 'case')} worse"
     failures = () if passed else tuple(_failure(now, references, _fell(now, then)) for now, then in worse)
-    notes = (f"Lower than {than} by {-mean:.3f}, which is within noise.",) if passed and mean < -_NOISE else ()
+    notes = (f"Lower than {than} by {say_size(mean)}, which is within noise.",) if passed and mean < -_NOISE else ()
     return GateCheck("no regression", passed, detail, failures), notes
 
 
@@ -258,7 +259,7 @@ def _fell(now: CaseResult, then: CaseResult) -> list[str]:
 
 
 def _plain(interval: Interval) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return f"{say_change(interval.low)} to {say_change(interval.high)}"
 
 
 def _number(found: Mapping[str, object], name: str, source: str, *, most: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from core.prompts.decisions import Candidate, Decision, WinnerRule
 from core.wording.counts import count_of
+from core.wording.scores import decimals_of
 
 _MOST_NAMED = 3
 _TIE = 1e-9
@@ -30,18 +31,20 @@ def decide_by_means(
     is_tied = rival is not None and all(
         abs(one - other) < _TIE for one, other in zip(value(leader), value(rival), strict=True)
     )
-    figures = ", ".join(_say(each) for each in ranked[1 : 1 + _MOST_NAMED])
+    apart = leader.faithfulness - rival.faithfulness if rival else 0.0
+    places = decimals_of(apart) if abs(apart) > _TIE else 2
+    figures = ", ".join(_say(each, places) for each in ranked[1 : 1 + _MOST_NAMED])
     over = f" over {count_of(cases, 'case')}" if cases else ""
     more = f" and {len(ranked) - 1 - _MOST_NAMED} more" if len(ranked) > 1 + _MOST_NAMED else ""
     against = f" against {figures}{more}" if figures else ""
     ahead = "No version is ahead by the means alone" if is_tied else f"{leader.label} is ahead by its mean alone"
     reason = (
-        f"{ahead}{over}: {_say(leader)}{against}. This is uncertain: means without a table of cases prove nothing, "
-        "because nobody can tell a difference from chance."
+        f"{ahead}{over}: {_say(leader, places)}{against}. This is uncertain: means without a table of cases prove "
+        "nothing, because nobody can tell a difference from chance."
     )
     return Decision(rule, None, None if is_tied else leader, reason, False, cases, rival=rival)
 
 
-def _say(each: Candidate) -> str:
+def _say(each: Candidate, places: int) -> str:
     cost = f" at ${each.cost_usd_mean:.5f} a query" if each.has_cost else ""
-    return f"{each.label} {each.faithfulness:.3f}{cost}"
+    return f"{each.label} {each.faithfulness:.{places}f}{cost}"

@@ -12,6 +12,7 @@ from core.replay.answering import AnswerComparison
 from core.replay.candidates import name_model
 from core.replay.comparison import FoundPassage, ReplayedQuestion, ReplayResult
 from core.replay.shifts import GroupShift
+from core.wording.scores import say_beside, say_change
 
 PART = "replay"
 _NOISE = 1e-9
@@ -135,7 +136,7 @@ def _check_answers(
 
 
 def _check_overlap(found: ReplayResult, thresholds: ReplayThresholds) -> GateCheck:
-    detail = f"{found.overlap:.3f}, needed {thresholds.overlap:g}"
+    detail = f"{say_beside(found.overlap, thresholds.overlap)}, needed {thresholds.overlap:g}"
     return GateCheck(f"overlap@{found.about.top_k}", found.overlap >= thresholds.overlap - _NOISE, detail)
 
 
@@ -177,7 +178,7 @@ def _list(hits: tuple[FoundPassage, ...]) -> str:
 
 
 def _say(value: float, low: float, high: float) -> str:
-    return f"{value:+.3f} (95% interval {low:+.3f} to {high:+.3f})"
+    return f"{say_change(value)} (95% interval {say_change(low)} to {say_change(high)})"
 
 
 def _number(found: Mapping[str, Any], name: str, source: str) -> Any:

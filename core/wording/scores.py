@@ -40,6 +40,16 @@ def say_change(change: float) -> str:
     return "0.00" if abs(change) < 0.0005 else f"{change:+.{decimals_of(change)}f}"
 
 
+def say_beside(score: float, limit: float) -> str:
+    """Return a score that is compared with a limit: three decimals where two would hide on which side it is.
+
+    >>> say_beside(0.875, 0.9), say_beside(0.897, 0.9), say_beside(0.9, 0.9)
+    ('0.88', '0.897', '0.90')
+    """
+    is_hidden = abs(score - limit) >= 0.0005 and f"{score:.2f}" == f"{limit:.2f}"
+    return f"{score:.{3 if is_hidden else 2}f}"
+
+
 def subtract(former: float, now: float) -> float:
     """Return by how much a mean fell, as the difference of the two means as they are shown.
 

@@ -32,8 +32,8 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {path_of(name): ({},) for name in
     "prompts": tuple(
         {"experiment": EXPERIMENT, **more}
         for more in (
-            {}, {"wording": "inline"}, {"tab": "Runs"}, {"tab": "Runs", "tag": LETTERS}, {"tab": "Promote"},
-            {"tab": "Live"}, {"runs": f"{LETTERS},nope"},
+            {}, {"tab": "Side by side", "wording": "inline"}, {"tab": "Runs"}, {"tab": "Runs", "tag": LETTERS},
+            {"tab": "Promote"}, {"tab": "Live"}, {"runs": f"{LETTERS},nope"},
         )
     ),
     "corpus": (

@@ -13,6 +13,7 @@ from core.log.values import LIVE_FIGURES, Measured
 from core.prompts.behavior import VersionBehavior
 from core.prompts.live import LEAST_USERS, LiveDifference
 from core.tracking.conventions import read_evaluation
+from core.wording.scores import say_change
 
 _NAMES = {"cost_usd": "cost", "latency_ms": "latency"}
 
@@ -73,7 +74,7 @@ def _difference(version: VersionBehavior, each: LiveDifference) -> dict[str, obj
 def _amount(figure: str, value: float) -> str:
     if figure == "cost_usd":
         return f"{'-' if value < 0 else '+'}{ui.format_usd(abs(value))}"
-    return f"{value:+,.0f} ms" if figure == "latency_ms" else f"{value:+.3f}"
+    return f"{value:+,.0f} ms" if figure == "latency_ms" else say_change(value)
 
 
 def find_missing(versions: Sequence[VersionBehavior]) -> dict[str, str]:

@@ -42,8 +42,6 @@ def render_comparison(found: PromptComparison) -> None:
     )
     render_parallel(found.drawn, places)
     render_params(evaluated)
-    if len(found.contenders) > 1:
-        render_pair(found)
 
 
 def render_without_cost(found: PromptComparison) -> None:
@@ -52,8 +50,6 @@ def render_without_cost(found: PromptComparison) -> None:
     render_scores(found.drawn, places)
     render_parallel(found.drawn, places)
     render_params(found.drawn)
-    if len(found.judged) > 1:
-        render_pair(found)
 
 
 def render_params(contenders: Sequence[Contender]) -> None:
@@ -68,7 +64,9 @@ def render_params(contenders: Sequence[Contender]) -> None:
 
 def render_pair(found: PromptComparison) -> None:
     """Two of the runs side by side: what was asked differently, and where who did better."""
-    st.markdown("##### Two of them, word by word and case by case")
+    if len(found.contenders) < 2:
+        st.caption("Only one run is compared; choose another one under Runs to see both side by side.")
+        return
     labels = [each.label for each in found.contenders]
     ahead = next((at for at, each in enumerate(found.contenders) if each is found.winner), 0)
     left, right = st.columns(2)

@@ -8,7 +8,7 @@ import streamlit as st
 from app import ui
 from app.cards import fit_axis
 from app.colors import QUIET, SYMBOLS, VERSION_COLORS, place_versions
-from app.panels.prompts.runs import label, scale
+from app.panels.prompts.runs import label, metric_column, scale
 from app.text import plain
 from app.visitor import may_read_questions
 from core.audit.permissions import EVERYWHERE
@@ -148,7 +148,7 @@ def render_parallel(contenders: Sequence[Contender], places: _Places) -> None:
         {"run": each.label, **{label(name): scale(name) * figures_of(each)[name] for name in (*differing, *same)}}
         for each in contenders
     ]
-    columns = {label(name): st.column_config.NumberColumn(format="%.4f") for name in (*differing, *same)}
+    columns = {label(name): metric_column(name, [row[label(name)] for row in rows]) for name in (*differing, *same)}
     ui.show_chart(
         draw_parallel(contenders, places, differing), key="prompts-parallel",
         alt="Parallel coordinates of the runs' metrics", rows=rows, column_config=columns,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from math import isfinite
 from typing import Any
 
 import streamlit as st
@@ -54,11 +55,16 @@ def scale(metric: str) -> float:
     return 1_000.0 if metric == "cost_usd_mean" else 1.0
 
 
-def format_of(metric: str) -> str:
-    """How a metric's numbers are written: money with four decimals, that of a single query with six."""
+def metric_column(metric: str, values: Sequence[float | None]) -> Any:
+    """The column of a metric: money with four decimals, that of a query with six, counts whole, scores with two."""
     if metric == "cost_usd_mean" or matches_cost(metric, is_total=True):
-        return "$%.4f"
-    return "$%.6f" if matches_cost(metric) else "%.3f"
+        return st.column_config.NumberColumn(format="$%.4f")
+    if matches_cost(metric):
+        return st.column_config.NumberColumn(format="$%.6f")
+    known = [abs(value) for value in values if value is not None]
+    if all(value == int(value) for value in known if isfinite(value)) and max(known, default=0.0) > 1:
+        return st.column_config.NumberColumn(format="localized")
+    return st.column_config.NumberColumn(format="%.2f" if max(known, default=1.0) >= 0.01 else "%.4f")
 
 
 def render_runs(experiment: str, compared: Sequence[str]) -> None:
@@ -152,7 +158,7 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
     first = (page - 1) * PAGE_ROWS + 1
     total = f"{found.total:,}" if found.is_counted else "more"
     st.caption(f"Runs {first:,} to {first + len(ids) - 1:,} of {total}. Tick 2 to {MOST_COMPARED} to compare them.")
-    options = {label(name): st.column_config.NumberColumn(format=format_of(name)) for name in metrics}
+    options = {label(name): metric_column(name, [row.get(label(name)) for row in rows]) for name in metrics}
     ui.show_table(
         rows,
         key=key,

@@ -217,7 +217,9 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
     for place, number in enumerate(order):
         fresh = RuleText("", RuleOperator.EQUALS, "", "on" if "on" in variants else variants[0])
         known = shown.rules[number] if number < len(shown.rules) else fresh
-        *fields, up, drop = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
+        attribute, operator, value = st.columns([2, 2, 2], vertical_alignment="bottom")
+        serve, up, drop, _ = st.columns([2, 0.6, 0.6, 2.8], vertical_alignment="bottom")
+        fields = (attribute, operator, value, serve)
         rules.append(draw_rule(fields, known, f"{seen}-{number}", variants))
         up.button(
             "↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), disabled=place == 0,
@@ -259,9 +261,10 @@ def add_rule(name: str) -> None:
 
 def draw_details(shown: Details, seen: str) -> Details:
     """Description, owner, tags and expiry of the flag."""
-    left, middle, right, last = st.columns([3, 2, 2, 1.5])
+    description = st.text_input("Description", shown.description, key=f"description-{seen}", max_chars=2_000)
+    middle, right, last = st.columns([2, 2, 1.7])
     return Details(
-        left.text_input("Description", shown.description, key=f"description-{seen}", max_chars=2_000),
+        description,
         middle.text_input("Owner", shown.owner, key=f"owner-{seen}", max_chars=200),
         split_tags(right.text_input("Tags", ", ".join(shown.tags), key=f"tags-{seen}", max_chars=500)),
         last.date_input(

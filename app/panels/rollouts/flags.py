@@ -26,29 +26,42 @@ from core.flags.upkeep import describe_state
 from core.wording.counts import count_of
 
 _LIST, _KILL, _TABLE = "flags-list", "flags-kill", "rollouts-table"
+_FIELD_PX, _SEARCHED = 240, "names, descriptions, owners, tags"
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
 
 def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
-    """Draw the matching flags in a table, and the chosen one in full."""
-    shown = filter_board(board) if board else ()
-    if board and not shown:
-        st.caption(f"None of {count_of(len(board), 'flag')} matches the filters.")
-    elif shown:
-        render_list(environment, shown)
-    ui.render_said(_LIST)
-    render_new(environment, done_at=_LIST)
+    """Draw the matching flags in a table, and beside it the chosen one in full."""
     if not board:
+        ui.render_said(_LIST)
+        render_new(environment, done_at=_LIST)
         return
-    render_answers(environment, [row.flag for row in board])
-    by_key = {row.flag.key: row for row in (*shown, *board)}  # a link opens its flag, whatever the filters hide
+    with st.container(key="flags-split"):  # side by side where there is room, see style.css
+        left, right = st.columns([1, 1], gap="medium")
+    with left:
+        shown = filter_board(board)
+        if shown:
+            render_list(environment, shown)
+        else:
+            st.caption(f"None of {count_of(len(board), 'flag')} matches the filters.")
+        ui.render_said(_LIST)
+        render_new(environment, done_at=_LIST)
+        render_answers(environment, [row.flag for row in board])
+    with right:
+        chosen = choose_flag(environment, board, shown)
+        if chosen is not None:
+            render_flag(chosen)
+
+
+def choose_flag(environment: str, board: Sequence[BoardRow], shown: Sequence[BoardRow]) -> BoardRow | None:
+    """The flag that the address names, whatever the filters hide; without one, the first that is shown."""
+    by_key = {row.flag.key: row for row in (*shown, *board)}
     names = [row.flag.key for row in shown] or list(by_key)
     wanted = st.query_params.get("flag")
     if wanted in by_key and wanted not in names:
         names.append(wanted)
     chosen = ui.choose_named("Flag", names, key="flag", say_gone=lambda name: say_gone(name, environment))
-    if chosen is not None:
-        render_flag(by_key[chosen])
+    return by_key[chosen] if chosen is not None else None
 
 
 def say_gone(name: str, environment: str) -> str:
@@ -72,14 +85,14 @@ def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     """Draw the filters, and return the matching rows."""
     all_tags = sorted({tag for row in board for tag in row.details.tags})
     owners = sorted({row.details.owner for row in board if row.details.owner})
-    left, *places, last = st.columns(
-        [2, *([2] if all_tags else []), *([1.5] if owners else []), 1], vertical_alignment="bottom"
-    )
-    search = left.text_input("Search in names, descriptions, owners and tags", key="search", bind="query-params")
-    tags = places.pop(0).multiselect("Tags", all_tags, key="tags", bind="query-params") if all_tags else []
-    owner = places.pop(0).selectbox("Owner", owners, None, key="owner", bind="query-params") if owners else None
-    stale = last.toggle("Stale only", key="stale", bind="query-params")
-    partly = last.toggle("Partly rolled out", key="partly", bind="query-params")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        search = st.text_input("Search", key="search", bind="query-params", placeholder=_SEARCHED, width=_FIELD_PX)
+        tags = st.multiselect("Tags", all_tags, key="tags", bind="query-params", width=_FIELD_PX) if all_tags else []
+        owner = (
+            st.selectbox("Owner", owners, None, key="owner", bind="query-params", width=_FIELD_PX) if owners else None
+        )
+        stale = st.toggle("Stale only", key="stale", bind="query-params", width="content")
+        partly = st.toggle("Partly rolled out", key="partly", bind="query-params", width="content")
     return tuple(
         row
         for row in board

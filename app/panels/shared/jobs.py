@@ -17,7 +17,7 @@ _WORDS = {
     JobState.RUNNING: ("blue", "◐", "runs"),
     JobState.DONE: ("green", "✓", "done"),
     JobState.FAILED: ("red", "✗", "failed"),
-    JobState.CANCELLED: ("gray", "■", "cancelled"),
+    JobState.CANCELLED: ("gray", "■", "canceled"),
     JobState.CUT_OFF: ("orange", "!", "interrupted"),
 }
 
@@ -34,7 +34,7 @@ def start(kind: str, *arguments: str, subject: str, reason: str) -> None:
 
 
 def _cancel_command(kind: str) -> int:
-    return cancel_command(kind, make_act("cancelled on the page", get_config().environment))
+    return cancel_command(kind, make_act("canceled on the page", get_config().environment))
 
 
 def render_job(

@@ -136,7 +136,7 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
     )
     assert added.out.startswith("schedule 1 of use_hyde: 5% → 25% → 100%; 5% ")
     assert quarterdeck("flags", "schedule", "list", "--json", *where).json[0]["steps"][0]["hold_s"] == 172_800
-    for verb, done in (("pause", "paused"), ("resume", "resumed"), ("cancel", "cancelled")):
+    for verb, done in (("pause", "paused"), ("resume", "resumed"), ("cancel", "canceled")):
         told = quarterdeck("flags", "schedule", verb, "1", "--reason", "look first", *where)
         assert told.out.startswith(f"schedule 1 of use_hyde is {done} (audit entry "), told
     assert quarterdeck("flags", "schedule", "list", *where).out == "nothing is planned\n"

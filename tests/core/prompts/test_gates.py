@@ -68,7 +68,7 @@ def test_a_low_mean_fails_though_no_case_is_below_the_minimum() -> None:
     low = {f"c{i:02}": {**UNSUPPORTED, "faithfulness": 0.5} for i in range(5)}
     report = check_prompt(Evaluated("qa-v3", results(**low)), CASES, THRESHOLDS)
     assert failing(report) == ["faithfulness, mean"]
-    assert find(report, "faithfulness, mean").detail == "0.875, needed 0.9"
+    assert find(report, "faithfulness, mean").detail == "0.88, needed 0.9"
     assert len(find(report, "faithfulness, mean").failures) == 5
 
 
@@ -114,7 +114,7 @@ def test_a_fall_that_the_interval_supports_is_a_regression() -> None:
     report = check_prompt(Evaluated("qa-v3", results(**worse)), CASES, LENIENT, baseline=baseline)
     assert failing(report) == ["no regression"]
     check = find(report, "no regression")
-    assert check.detail.startswith("-0.200 (95% interval -")
+    assert check.detail.startswith("-0.20 (95% interval -")
     assert check.detail.endswith("than qa-v2 (in production), 8 cases worse")
     assert [each.case_id for each in check.failures] == [f"c{i:02}" for i in range(8)]
     assert check.failures[0].reasons[0] == "faithfulness fell from 1.00 to 0.50"
@@ -219,7 +219,7 @@ def test_the_junit_report_is_xml_whatever_the_answers_hold() -> None:
 def test_the_text_report_shows_checks_and_failing_cases() -> None:
     lines = render_text([check_prompt(Evaluated("qa-v3", results(c03=UNSUPPORTED)), CASES, THRESHOLDS)]).splitlines()
     assert lines[0] == "prompt-eval qa-v3: FAILED"
-    assert "  FAIL faithfulness, each case: 0.400 (c03), needed 0.5" in lines
+    assert "  FAIL faithfulness, each case: 0.40 (c03), needed 0.5" in lines
     assert "         why:      not supported by the retrieved context: Made up." in lines
 
 

@@ -16,7 +16,7 @@ def test_the_leader_is_named_and_no_winner() -> None:
     found = decide_by_means([mean("v1", 0.78, 0.0021), mean("v2", 0.935, 0.00212)], rule=PER_COST, cases=40)
     assert (found.winner, found.leader and found.leader.label, found.cases) == (None, "v2", 40)
     assert found.reason.startswith(
-        "v2 is ahead by its mean alone over 40 cases: v2 0.935 at $0.00212 a query against v1 0.780 at $0.00210 a query"
+        "v2 is ahead by its mean alone over 40 cases: v2 0.94 at $0.00212 a query against v1 0.78 at $0.00210 a query"
     )
     assert "means without a table of cases prove nothing" in found.reason
 

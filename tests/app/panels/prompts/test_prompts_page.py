@@ -77,14 +77,14 @@ def test_what_differs_is_shown_and_nothing_else(own: Tracking) -> None:
 @pytest.mark.deep
 def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Tracking) -> None:
     for how in ("side by side", "inline"):
-        shown = " ".join(each.value for each in open_page("prompts", wording=how).markdown)
+        shown = " ".join(each.value for each in open_page("prompts", tab="Side by side", wording=how).markdown)
         assert ":red-background[~~" in shown
         assert ":green-background[**" in shown
         assert ("**B: qa\\-v2**" in shown) is (how == "side by side")
 
 
 def test_each_case_says_who_won_and_what_both_answered(own: Tracking) -> None:
-    app = open_page("prompts", a="qa-v1", b="qa-v2", cases="B won")
+    app = open_page("prompts", tab="Side by side", a="qa-v1", b="qa-v2", cases="B won")
     counts = re.search(r"A was more faithful in \*\*(\d+)\*\*, B in \*\*(\d+)\*\*, and \*\*(\d+)\*\*", said(app))
     assert counts, said(app)
     assert sum(map(int, counts.groups())) == 20
@@ -236,7 +236,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     app = open_page("prompts", tab=tab, experiment="trials")
-    assert verdict(app).startswith("No version is ahead by the means alone: qa-v3 0.900 at $0.00100 a query against")
+    assert verdict(app).startswith("No version is ahead by the means alone: qa-v3 0.90 at $0.00100 a query against")
     assert "means without a table of cases prove nothing" in verdict(app)
     assert "Not judged case by case: qa-v3 has no readable table of cases" in said(app)
     shown = {
@@ -269,9 +269,10 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
 def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     (run_id,) = (run.run_id for run in bare.list_runs(RunFilter("trials")) if run.name == "qa-v1")
-    app = open_page("prompts", experiment="trials", runs=",".join([run_id] * times), a="qa-v1", b="qa-v1")
+    twice = ",".join([run_id] * times)
+    app = open_page("prompts", experiment="trials", runs=twice, a="qa-v1", b="qa-v1", tab="Side by side")
     assert verdict(app) == "The run cannot be judged case by case."
-    assert "Two of them" not in said(app)
+    assert "Only one run is compared" in said(app)
     found = report_prompts(bare, experiment="trials", rule=WinnerRule.FAITHFULNESS_PER_COST, run_ids=[run_id] * 2)
     assert len(found.contenders) == 1
 
