@@ -20,8 +20,10 @@ from app.connections import find_unconnected, render_connecting
 from app.feedback import record_change as record_change
 from app.feedback import render_said as render_said
 from app.feedback import render_toast
+from app.feedback import submit_change as submit_change
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
 from app.tables import link_column as link_column
+from app.tables import open_by_row as open_by_row
 from app.tables import score_column as score_column
 from app.tables import share_column as share_column
 from app.tables import show_table as show_table

@@ -16,6 +16,7 @@ from core.ledger.entries import METRICS, EffectPrediction, EntryStatus, LedgerEn
 from core.ledger.operations import predict_effect
 
 _MOST_DRAWN = 20
+_PLACE = "ledger-predict"
 _SYMBOLS = {
     EntryStatus.AS_PREDICTED: "✓ as predicted", EntryStatus.BETTER: "▲ better", EntryStatus.WORSE: "▼ worse",
     EntryStatus.TOO_EARLY: "… too early", EntryStatus.CANNOT_TELL: "? cannot tell",
@@ -99,10 +100,15 @@ def render_prediction(frame: ui.Frame) -> None:
         low = columns[1].number_input("At least", -1.0, 1.0, -0.01, 0.005, format="%.3f")
         high = columns[2].number_input("At most", -1.0, 1.0, 0.01, 0.005, format="%.3f")
         reason = st.text_input("Reason", max_chars=500)
-        if st.form_submit_button("Predict", **lock(Action.LEDGER_PREDICT, frame.environment)):
-            with ui.showing_errors("Nothing was predicted"):
-                predicted = EffectPrediction(value, low, high)
-                act = make_act(reason, frame.environment)
-                entry = predict_effect(get_store(), about.strip(), predicted, act, metric=metric, service=frame.service)
-                load_ledger.clear()
-                st.success(f"Recorded as audit entry {entry}. It counts for the next change of {plain(about.strip())}.")
+        predicts = st.form_submit_button("Predict", **lock(Action.LEDGER_PREDICT, frame.environment))
+    thing = about.strip()
+    if predicts:
+
+        def predict() -> int:
+            act, predicted = make_act(reason, frame.environment), EffectPrediction(value, low, high)
+            entry = predict_effect(get_store(), thing, predicted, act, metric=metric, service=frame.service)
+            load_ledger.clear()
+            return entry
+
+        ui.submit_change(predict, effect=f"It counts for the next change of {plain(thing)}.", place=_PLACE)
+    ui.render_said(_PLACE)
