@@ -121,6 +121,11 @@ def time_column() -> Any:
     return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
 
 
+def age_column(**options: Any) -> Any:
+    """Return the column type of times that are shown as how long ago they are; the CSV has the instants."""
+    return st.column_config.DatetimeColumn(format="distance", timezone=viewer_zone(), **options)
+
+
 def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
     """The column type for times or counts; None for any other."""
     kinds = {type(row[name]) for row in rows if row.get(name) is not None}

@@ -113,7 +113,7 @@ def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) 
     """
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
-        said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
+        said = f"{len(coverage.pending):,} low-scoring questions are not grouped yet; open the page to group them."
         return Area("coverage", Standing.UNKNOWN, said)
     todos = _list_gaps(shelved)
     if not ranked:
@@ -125,7 +125,7 @@ def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) 
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     sentence = (
         f"{score_low} in the last {GAP_DAYS} days; the one most worth indexing is "
-        f"“{biggest.label}”: {share:.0%} of all queries.{_say_decided(shelved)}"
+        f"“{biggest.label}”: {share:.0%} of all questions.{_say_decided(shelved)}"
     )
     is_open = any(todo.state is TodoState.DECIDE for todo in todos)
     low = f"{coverage.low_share:.0%} score low, last {GAP_DAYS} days"

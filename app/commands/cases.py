@@ -10,6 +10,7 @@ from app.commands.common import common, make_embedder, open_store, show, to_json
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
+from core.wording.counts import count_of
 
 _PATH = click.Path(path_type=Path)
 
@@ -74,7 +75,7 @@ def cases_import(config: Config, *, name: str, file: Path, reason: str, as_json:
     entry = import_cases(store, name, found, act, reviewer=config.operator, expected=former.version)
     version = former.version + 1
     answer = {"set": name, "version": version, "cases": len(found), "changed": True, "audit_entry": entry}
-    show(as_json, answer, [f"{name} holds {len(found)} cases, version {version} (audit entry {entry})"])
+    show(as_json, answer, [f"{name} holds {count_of(len(found), 'case')}, version {version} (audit entry {entry})"])
 
 
 @cases.command("export")
@@ -102,7 +103,7 @@ def cases_export(config: Config, *, name: str, file: Path | None, check: bool, a
         if not differences and file.read_bytes() != text.encode():
             differences = ("the file is written in another way; export it again",)
         said = [f"{file} differs from {found.name}, version {found.version}:", *(f"  {line}" for line in differences)]
-        good = [f"{file} is {found.name}, version {found.version}: {len(found.cases)} cases"]
+        good = [f"{file} is {found.name}, version {found.version}: {count_of(len(found.cases), 'case')}"]
         show(as_json, {"same": not differences, "differences": differences}, said if differences else good)
         if differences:
             sys.exit(1)
@@ -111,7 +112,11 @@ def cases_export(config: Config, *, name: str, file: Path | None, check: bool, a
         click.echo(text, nl=False)
         return
     _write(file, text)
-    show(as_json, {"cases": len(found.cases), "version": found.version}, [f"{len(found.cases)} cases are in {file}"])
+    show(
+        as_json,
+        {"cases": len(found.cases), "version": found.version},
+        [f"{file} holds {count_of(len(found.cases), 'case')}"],
+    )
 
 
 @cases.command("add")
@@ -151,7 +156,11 @@ def cases_add(
         act = Act(config.operator, reason, config.environment)
         entry = add_cases(store, name, wanted, act, expected=found.set_version)
     lines = [_describe(each) for each in found.proposals]
-    said = f"added {len(wanted)} cases to {name} (audit entry {entry})" if entry else f"{len(wanted)} would be added"
+    said = (
+        f"added {count_of(len(wanted), 'case')} to {name} (audit entry {entry})"
+        if entry
+        else f"{len(wanted)} would be added"
+    )
     lines.append(said if entry or not wanted else f"{said}; add --yes to add them")
     answer = {"set": name, "proposals": found.proposals, "added": len(wanted) if entry else 0, "audit_entry": entry}
     show(as_json, answer, lines)

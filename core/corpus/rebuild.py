@@ -86,7 +86,7 @@ def cancel_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
 def explain_end(job: Job, log: str) -> str:
     """Return in one line how a rebuild ended."""
     if job.state is JobState.CANCELLED:
-        return "it was cancelled; the interrupted stage is stale"
+        return "it was canceled; the interrupted stage is stale"
     if job.state is JobState.CUT_OFF:
         return "it was interrupted: its processes were killed, or the machine stopped; start it again"
     if job.state is JobState.DONE:

@@ -6,6 +6,7 @@ from typing import Any
 from core.coverage.shelves import Closing, KnownGap, Shelf, ShelvedTopic
 from core.coverage.topics import Topic
 from core.log.values import AskedQuery
+from core.wording.counts import count_of
 
 Row = dict[str, Any]
 _MOST_SAMPLES = 5
@@ -68,8 +69,8 @@ def say_effect(closing: Closing) -> str:
     if closing.closed is not None and closing.after_score is not None:
         verdict = "closed" if closing.closed else "still open"
         return (
-            f"{closing.index_name}: {before}, {closing.after_score:.2f} over {closing.after_count:,} questions since: "
-            f"{verdict}"
+            f"{closing.index_name}: {before}, {closing.after_score:.2f} over "
+            f"{count_of(closing.after_count, 'question')} since: {verdict}"
         )
     if closing.searched_score is None:
         return f"{closing.index_name}: {before}; too few questions since to tell"
@@ -93,7 +94,7 @@ def write_issue(each: ShelvedTopic[KnownGap], *, where: str, cure: str, days: in
     lines = [f"Users of {_escape(where)} ask about this, and the index hardly answers."]
     if topic:
         lines.append(
-            f"- Asked {topic.count:,} times in the last {days} days, trend: {topic.trend}; mean score "
+            f"- Asked {count_of(topic.count, 'time')} in the last {days} days, trend: {topic.trend}; mean score "
             f"{topic.mean_score:.2f}"
         )
     if cure:

@@ -165,7 +165,8 @@ def _explain_nothing(
             return replace(report, reason=reason, action="Wait for more questions, then check again.")
         return replace(report, reason=f"{told}: {unscored:,} had hits without a score.")
     if recorded[0].day >= today:
-        return replace(report, reason=f"All {count:,} questions are of today: the first whole day counts tomorrow.")
+        asked = "The only question is" if count == 1 else f"All {count:,} questions are"
+        return replace(report, reason=f"{asked} of today: the first whole day counts tomorrow.")
     return report
 
 

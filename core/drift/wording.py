@@ -10,6 +10,7 @@ from core.drift.detector import Replay
 from core.drift.quarantine import say_day
 from core.drift.values import DriftReport, DriftStatus
 from core.log.values import DailyScores
+from core.wording.counts import count_of
 from core.wording.scores import decimals_of, say_limit_of, say_size, subtract
 
 POWER = 0.8  # chance that `smallest_drop` is called within one window
@@ -37,7 +38,7 @@ def word_report(
     """Return the report with its reason and action. `shift` is the change that is called or suspected."""
     if report.status is DriftStatus.INSUFFICIENT_DATA:
         reason = _why_too_little(report, known, window_days)
-        return replace(report, reason=reason, action="Wait for more queries, then check again.")
+        return replace(report, reason=reason, action="Wait for more questions, then check again.")
     could = ""
     if report.smallest_drop is not None:
         smallest = say_limit_of(report.smallest_drop)
@@ -97,21 +98,26 @@ def _say_difference(report: DriftReport, shift: Shift) -> tuple[str, str]:
     recent, expected = report.recent_avg_score, report.recent_avg_score - shift.size
     apart = subtract(expected, recent)
     places = decimals_of(apart)
-    means = (
-        f"{recent:.{places}f} over {report.recent_count:,} recent queries against {expected:.{places}f} expected on "
-        "such weekdays"
-    )
+    means = f"{recent:.{places}f} over {_recent(report)} against {expected:.{places}f} expected on such weekdays"
     return say_size(apart), means
 
 
 def _say_means(report: DriftReport) -> str:
     if report.recent_avg_score is None or report.baseline_avg_score is None:
-        return "the recent window has no queries to compare"
+        return "the recent window has no questions to compare"
     places = decimals_of(say_fall(report) or 0.0)
     return (
-        f"{report.recent_avg_score:.{places}f} over {report.recent_count:,} recent queries against "
+        f"{report.recent_avg_score:.{places}f} over {_recent(report)} against "
         f"{report.baseline_avg_score:.{places}f} over {report.baseline_count:,} before"
     )
+
+
+def _recent(report: DriftReport) -> str:
+    return count_of(report.recent_count, "recent question")
+
+
+def _all_of(count: int) -> str:
+    return "The only question is" if count == 1 else f"All {count:,} questions are"
 
 
 def _say_margin(report: DriftReport) -> str:
@@ -137,10 +143,10 @@ def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:
 
 def _why_too_little(report: DriftReport, known: Sequence[DailyScores], window_days: int) -> str:
     if not report.recent_count:
-        reason = f"No queries since {say_day(known[-1].day)}, so there is nothing to compare."
+        reason = f"No questions since {say_day(known[-1].day)}, so there is nothing to compare."
     elif not report.baseline_count:
         reason = (
-            f"All {report.recent_count:,} queries are from the last {window_days} days, the first from "
+            f"{_all_of(report.recent_count)} from the last {window_days} days, the first from "
             f"{say_day(known[0].day)}: there are no earlier days to compare with."
         )
     else:

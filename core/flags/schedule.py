@@ -167,7 +167,7 @@ def resume(schedule: Schedule, definition: FlagDefinition, *, now: datetime) -> 
 
 
 def cancel(schedule: Schedule) -> Schedule:
-    """Return the cancelled schedule; the flag stays as it is. Raises Conflict if it has already ended."""
+    """Return the canceled schedule; the flag stays as it is. Raises Conflict if it has already ended."""
     if not schedule.is_open:
         raise Conflict(f"schedule {schedule.schedule_id} is already {schedule.state}")
     return replace(schedule, state=ScheduleState.CANCELLED, due=None)
@@ -189,7 +189,7 @@ def say_steps(schedule: Schedule) -> str:
 def say_next(schedule: Schedule, *, now: datetime) -> str:
     """Return what happens next and when, as a sentence."""
     if schedule.state is ScheduleState.CANCELLED:
-        return f"cancelled after {schedule.next_step} of {len(schedule.steps)} steps"
+        return f"canceled after {schedule.next_step} of {len(schedule.steps)} steps"
     if schedule.state is ScheduleState.DONE:
         return "done"
     step = say_step(schedule.steps[schedule.next_step])

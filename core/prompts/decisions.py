@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InvalidInput
+from core.wording.counts import count_of
 
 # Even if every case agrees, the sign test needs six of them to fall below p = 0.05 (2 * 0.5^6 = 0.031).
 MINIMUM_CASES = 6
@@ -277,7 +278,7 @@ def _with_reason(decision: Decision) -> Decision:
     shown = decision.difference if scale else round(leader.faithfulness, 2) - round(rival.faithfulness, 2)
     evidence = (
         f"{_price(leader)} against {_price(rival)}; difference {shown + 0.0:+.2f}{scale} "
-        f"(95% interval {interval.low:.2f} to {interval.high:.2f}); better in {decision.wins} cases, "
+        f"(95% interval {interval.low:.2f} to {interval.high:.2f}); better in {count_of(decision.wins, 'case')}, "
         f"worse in {decision.losses}, equal in {decision.ties}."
     )
     if decision.winner:
@@ -287,7 +288,8 @@ def _with_reason(decision: Decision) -> Decision:
 
 def _limit(decision: Decision) -> str:
     if decision.cases < MINIMUM_CASES:
-        return f"{decision.cases} cases are too few, at least {MINIMUM_CASES} are needed"
+        are = "is" if decision.cases == 1 else "are"
+        return f"{count_of(decision.cases, 'case')} {are} too few, at least {MINIMUM_CASES} are needed"
     if not decision.smallest_difference:
         return f"all {decision.cases} cases score the same under both"
     return f"{decision.cases} cases can only show a difference of {decision.smallest_difference:.2f} or more"

@@ -12,6 +12,7 @@ from core.errors import InvalidInput
 from core.prompts.decisions import MINIMUM_CASES, Interval, bootstrap_interval
 from core.prompts.prices import Price, compute_cost_usd
 from core.tracking.cases import Case, CaseResult
+from core.wording.counts import count_of
 
 _NOISE = 1e-9
 _DEAREST = 3
@@ -200,7 +201,7 @@ def _check_regression(
     mean = sum(differences) / len(differences)
     worse = [(now, then) for now, then in pairs if now.faithfulness < then.faithfulness - _NOISE]
     passed = interval.high >= -_NOISE
-    detail = f"{mean:+.3f} (95% interval {_plain(interval)}) than {than}, {len(worse)} cases worse"
+    detail = f"{mean:+.3f} (95% interval {_plain(interval)}) than {than}, {count_of(len(worse), 'case')} worse"
     failures = () if passed else tuple(_failure(now, references, _fell(now, then)) for now, then in worse)
     notes = (f"Lower than {than} by {-mean:.3f}, which is within noise.",) if passed and mean < -_NOISE else ()
     return GateCheck("no regression", passed, detail, failures), notes

@@ -25,7 +25,7 @@ from core.replay.sampling import DrawnQuestion
 from core.tracking.cases import Case, CaseResult
 
 ANSWERS = 200  # questions that are answered, of those drawn
-_SLICE = 25  # answered on both sides before the next: what a cancelled or stopped run can compare
+_SLICE = 25  # answered on both sides before the next: what a canceled or stopped run can compare
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Gateway to what replays remember on disk between runs: rerankings and judged answers, without anybody's words.
 
-One JSON line each, written at once, so that a cancelled run goes on where it stopped. A torn line costs one entry.
+One JSON line each, written at once, so that a canceled run goes on where it stopped. A torn line costs one entry.
 """
 
 import hashlib

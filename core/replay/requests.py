@@ -77,7 +77,7 @@ def run_replay(
     today: date,
     on_progress: OnProgress | None = None,
 ) -> ReplayResult:
-    """Return the replay of a request. Vectors, rerankings and answers are remembered, so a cancelled one goes on.
+    """Return the replay of a request. Vectors, rerankings and answers are remembered, so a canceled one goes on.
 
     Raises InvalidInput and NotFound before anything is searched for a wrong candidate, prompt, model, price or index,
     Conflict while the same candidate is replayed for this scope, CeilingReached when a reranker passes the ceiling, and

@@ -87,7 +87,7 @@ def rebuild() -> None:
 
 def cancel() -> int:
     """Cancel the rebuild, with an audit entry."""
-    return cancel_rebuild(get_store(), get_corpus(), make_act("cancelled on the page", get_config().environment))
+    return cancel_rebuild(get_store(), get_corpus(), make_act("canceled on the page", get_config().environment))
 
 
 def draw_stages(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> str:

@@ -14,6 +14,7 @@ from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.ledger.entries import METRICS, EffectPrediction, EntryStatus, LedgerEntry, describe_effect
 from core.ledger.operations import predict_effect
+from core.wording.counts import count_of
 
 _MOST_DRAWN = 20
 _PLACE = "ledger-predict"
@@ -79,7 +80,7 @@ def render_comparison(entries: Sequence[LedgerEntry]) -> None:
     both = [entry for entry in entries if entry.predicted and entry.measured]
     if both:
         shown = both[:_MOST_DRAWN]
-        alt = f"Predicted and measured effects of {len(shown)} changes, each with its interval"
+        alt = f"Predicted and measured effects of {count_of(len(shown), 'change')}, each with its interval"
         rows = [
             {"when": entry.at, "change": entry.target, "metric": entry.metric.replace("_", " "),
              "predicted": describe_effect(entry.predicted), "measured": describe_effect(entry.measured),

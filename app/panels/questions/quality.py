@@ -22,6 +22,7 @@ from core.log.retrievals import Window
 from core.questions.wanted import NO_VALUE
 from core.reviews.corrected import MeanStatus
 from core.reviews.report import JudgedQuality
+from core.wording.counts import count_of
 
 _LOOK = ui.StatusLook("Quality", "gray", "☰")
 _Days = Mapping[date, MetricSums]
@@ -68,8 +69,8 @@ def _say(sums: Mapping[str, MetricSums], days: int) -> str:
 
 def _detail(frame: ui.Frame) -> str:
     zone = load_service(frame.service).zone
-    days = "" if zone == "UTC" else f" Percentiles are those of UTC days, sums those of days in {zone}."
-    return f"From the rollups: percentiles are within 5%.{days} Scores of users, judges and reviewers count alike here."
+    days = "" if zone == "UTC" else f" They are those of UTC days, sums those of days in {zone}."
+    return f"The times are exact to 5%.{days} Scores of users, judges and reviewers count alike here."
 
 
 def _render_judged(found: Sequence[JudgedQuality], days: int) -> None:
@@ -106,9 +107,14 @@ def _explain(found: JudgedQuality, days: int) -> str:
         told = f"reviewers would say {mean.mean:.2f} (95% interval {mean.low:.2f} to {mean.high:.2f})"
         told += f"; its standard error is {how} than that of the labels alone"
     else:
-        told = f"{mean.labels} labels of a random review queue; from {mean.needed} on they correct the judge's mean"
+        labels = count_of(mean.labels, "label")
+        told = f"{labels} of a random review queue; from {mean.needed} on they correct the judge's mean"
     left_out = "".join(f" {count:,} could not be judged: {plain(problem)}." for problem, count in found.problems[:3])
-    others = f" {found.others:,} answers have a score of another judge or version." if found.others else ""
+    others = (
+        f" Not counted: {count_of(found.others, 'answer')} with a score of another judge or version."
+        if found.others
+        else ""
+    )
     return f"{name}, {days} days: {told}.{left_out}{others}"
 
 
@@ -125,7 +131,8 @@ def _render_segments(frame: ui.Frame, window: Window) -> None:
         st.caption("No question has a number here.")
         return
     columns = {
-        "p50 ms": st.column_config.NumberColumn(format="%.0f"), "p95 ms": st.column_config.NumberColumn(format="%.0f"),
+        "median, ms": st.column_config.NumberColumn(format="%.0f"),
+        "95% within, ms": st.column_config.NumberColumn(format="%.0f"),
         "cost a question": st.column_config.NumberColumn(format="$%.6f"),
         "tokens a question": st.column_config.NumberColumn(format="%.0f"),
     } | {name: ui.score_column() for name in ("feedback", "faithfulness", "relevancy")}  # fmt: skip
@@ -138,7 +145,7 @@ def _as_segment(value: str, sums: Mapping[str, MetricSums]) -> dict[str, Any]:
 
     return {
         "segment": show_unseen(value) or NO_VALUE, "timed": of("latency_ms").count,
-        "p50 ms": of("latency_ms").quantile(0.5), "p95 ms": of("latency_ms").quantile(0.95),
+        "median, ms": of("latency_ms").quantile(0.5), "95% within, ms": of("latency_ms").quantile(0.95),
         "cost a question": of("cost_usd").mean, "tokens a question": of("tokens").mean,
         "feedback": of("feedback").mean, "rated": of("feedback").count, "faithfulness": of("faithfulness").mean,
         "relevancy": of("relevancy").mean, "with faithfulness": of("faithfulness").count,

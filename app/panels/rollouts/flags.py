@@ -98,9 +98,10 @@ def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
     keys = tuple(row.flag.key for row in shown)
     rows = [describe_row(row, environment, with_kill=may) for row in shown]
     empty = {name for name in rows[0] if name in MAY_BE_EMPTY and not any(row[name] not in ("", None) for row in rows)}
+    columns = {"changed": ui.age_column(), **({"kill": column} if may else {})}
     ui.show_table(
         [{name: cell for name, cell in row.items() if name not in empty} for row in rows],
-        key=_TABLE, file_name="flags.csv", column_config={"kill": column} if may else {},
+        key=_TABLE, file_name="flags.csv", column_config=columns,
         **ui.open_by_row(_TABLE, keys, key="flag"),
     )  # fmt: skip
     render_kill([row.flag for row in shown], _KILL)
@@ -119,7 +120,7 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
         "planned": say_next(row.schedule, now=datetime.now(UTC)) if row.schedule else "",
         "evaluations, 24 h": row.evaluations,
         "stale": "; ".join(row.staleness),
-        "changed": ui.format_ago(flag.updated),
+        "changed": flag.updated,
         "by": ui.shorten(flag.updated_by, 40),
         "owner": ui.shorten(row.details.owner, 40),
         "tags": ", ".join(row.details.tags),

@@ -17,7 +17,7 @@ _WORDS = {
     JobState.RUNNING: ("blue", "◐", "runs"),
     JobState.DONE: ("green", "✓", "done"),
     JobState.FAILED: ("red", "✗", "failed"),
-    JobState.CANCELLED: ("gray", "■", "cancelled"),
+    JobState.CANCELLED: ("gray", "■", "canceled"),
     JobState.CUT_OFF: ("orange", "!", "interrupted"),
 }
 
@@ -34,7 +34,7 @@ def start(kind: str, *arguments: str, subject: str, reason: str) -> None:
 
 
 def _cancel_command(kind: str) -> int:
-    return cancel_command(kind, make_act("cancelled on the page", get_config().environment))
+    return cancel_command(kind, make_act("canceled on the page", get_config().environment))
 
 
 def render_job(
@@ -91,7 +91,10 @@ def _render_badge(job: Job, title: str, said: str) -> None:
     color, symbol, word = _WORDS[job.state]
     when = f"started {ui.format_ago(job.started)}" if job.ended is None else f"ended {ui.format_ago(job.ended)}"
     who = f"{plain(title)} of {plain(job.subject)}, {when}, by {plain(job.actor)}"
-    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}")
+    st.markdown(
+        f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}",
+        help=ui.say_instant(job.ended or job.started),
+    )
 
 
 def last_line(job: Job) -> str:

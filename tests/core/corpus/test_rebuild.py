@@ -94,7 +94,7 @@ def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_star
     until((repo.root / "begun").exists)
     cancel_rebuild(store, corpus, ME)
     job, said = end_of(corpus)
-    assert (job.state, said) == (JobState.CANCELLED, "it was cancelled; the interrupted stage is stale")
+    assert (job.state, said) == (JobState.CANCELLED, "it was canceled; the interrupted stage is stale")
     assert [entry.action for entry in list_audit(store)] == ["job.cancel", "job.start"]
     with pytest.raises(Conflict, match="no rebuild is running"):
         cancel_rebuild(store, corpus, ME)
