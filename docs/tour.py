@@ -28,9 +28,9 @@ MOST_BYTES, MOST_SECONDS = 5_000_000, 120
 _SETTLE_MS = 1_500  # charts draw themselves step by step
 _RING = "element => { element.style.outline = '3px solid #e4572e'; element.style.outlineOffset = '3px' }"
 _NO_RING = "element => { element.style.outline = '' }"
-_FRAME = """<body style="margin:0;background:#10141d"><img src="pictures/{picture}" width="{width}" height="{height}"
-style="display:block"><p style="margin:0;font:600 24px/{caption}px 'DejaVu Sans',sans-serif;color:#fff;text-align:center">
-{said}</p></body>"""
+_FRAME = """<body style="margin:0;background:#10141d">
+<img src="pictures/{picture}" width="{width}" height="{height}" style="display:block">
+<p style="margin:0;font:600 24px/{caption}px 'DejaVu Sans',sans-serif;color:#fff;text-align:center">{said}</p></body>"""
 
 
 @dataclass
@@ -121,7 +121,7 @@ def join(film: Film) -> None:
     size = VIDEO.stat().st_size
     if size > MOST_BYTES:
         sys.exit(f"{VIDEO} has {size:,} bytes, at most {MOST_BYTES:,}")
-    print(f"{VIDEO}: {len(film.frames)} pictures, {seconds:.0f} s, {size / 1e6:.1f} MB")
+    sys.stdout.write(f"{VIDEO}: {len(film.frames)} pictures, {seconds:.0f} s, {size / 1e6:.1f} MB\n")
 
 
 def run(demo: Path) -> None:
