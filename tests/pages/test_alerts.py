@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.panels.alerts.resources import forget_alerts
 from core.alerts.book import read_book
 from core.alerts.channels import Channel, ChannelKind
 from core.alerts.checking import check_alerts
@@ -79,8 +80,9 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     assert [text_of(said.value).partition(". ")[2] for said in app.success] == ["The rule is checked within a minute."]
     press(app, "Undo")
     assert read_book(failing, "production").rules == ()
-    app = press(app, "Undo")
+    press(app, "Undo")
     check_alerts(failing, "production", now=datetime.now(UTC))
+    forget_alerts()
     app = open_page("alerts", environment="production")
     assert verdict(app).startswith("failures about answers: Share that failed was 25.0% on ")
     next(field for field in app.text_input if field.key == "alert_change_reason").input("known")

@@ -132,10 +132,4 @@ def _render_resend(found: Sequence[ChannelDelivery], environment: str) -> None:
 
 
 def _submit(change: Callable[[], int], effect: str, place: str) -> None:
-    def run() -> int:
-        try:
-            return change()
-        finally:
-            forget_alerts()
-
-    ui.submit_change(run, effect=effect, place=place)
+    ui.submit_change(change, effect=effect, place=place, forget=forget_alerts)

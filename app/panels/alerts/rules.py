@@ -51,16 +51,14 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
         if saves:
             ui.submit_change(
                 partial(save, given, reason, frame.environment), effect="The rule is checked within a minute.",
-                place=_SAVED,
+                place=_SAVED, forget=forget_alerts,
             )  # fmt: skip
     ui.render_said(_SAVED)
 
 
 def save(given: Mapping[str, Any], reason: str, environment: str) -> int:
     """Save the rule that the form describes."""
-    entry = save_alert_rule(get_store(), AlertRule(**given), make_act(reason, environment))
-    forget_alerts()
-    return entry
+    return save_alert_rule(get_store(), AlertRule(**given), make_act(reason, environment))
 
 
 def render_removal(found: AlertOverview, environment: str) -> None:
@@ -73,16 +71,14 @@ def render_removal(found: AlertOverview, environment: str) -> None:
         if removes:
             ui.submit_change(
                 partial(remove, name, reason, environment), effect="Its channels learn that its alarms are over.",
-                place=_REMOVED,
+                place=_REMOVED, forget=forget_alerts,
             )  # fmt: skip
     ui.render_said(_REMOVED)
 
 
 def remove(name: str, reason: str, environment: str) -> int:
     """Remove the rule."""
-    entry = delete_alert_rule(get_store(), name, make_act(reason, environment))
-    forget_alerts()
-    return entry
+    return delete_alert_rule(get_store(), name, make_act(reason, environment))
 
 
 def _read_fields(metric: str, kind: AlertKind, services: list[str], channels: list[str]) -> dict[str, Any]:

@@ -88,9 +88,13 @@ def render_alert(found: AlertOverview, environment: str) -> None:
             partial(snooze, line, span, reason, environment),
             effect=f"{named} is quiet for {hours}." if span else f"{named} is back.", place=_PLACE,
             undo=partial(snooze, line, timedelta(), "undone on the page", environment) if is_new else None,
+            forget=forget_alerts,
         )  # fmt: skip
     if resolves:
-        ui.submit_change(partial(resolve, line, reason, environment), effect=f"{named} is resolved.", place=_PLACE)
+        ui.submit_change(
+            partial(resolve, line, reason, environment), effect=f"{named} is resolved.", place=_PLACE,
+            forget=forget_alerts,
+        )  # fmt: skip
     ui.render_said(_PLACE)
 
 
@@ -98,17 +102,13 @@ def snooze(line: AlertLine, span: timedelta, reason: str, environment: str) -> i
     """Put an alert off for some time; none brings it back."""
     now = datetime.now(UTC)
     act = make_act(reason, environment)
-    entry = snooze_alert(get_store(), line.rule.name, line.service, act, until=now + span, now=now)
-    forget_alerts()
-    return entry
+    return snooze_alert(get_store(), line.rule.name, line.service, act, until=now + span, now=now)
 
 
 def resolve(line: AlertLine, reason: str, environment: str) -> int:
     """Call an alert over."""
     act = make_act(reason, environment)
-    entry = resolve_alert(get_store(), line.rule.name, line.service, act, now=datetime.now(UTC))
-    forget_alerts()
-    return entry
+    return resolve_alert(get_store(), line.rule.name, line.service, act, now=datetime.now(UTC))
 
 
 def render_history(line: AlertLine) -> None:

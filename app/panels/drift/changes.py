@@ -19,16 +19,16 @@ def render_acceptance(frame: ui.Frame) -> None:
         reason = st.text_input("Reason", key="drift_reason", max_chars=500)
         accepts = st.form_submit_button("Accept as the new normal", **lock(Action.DRIFT_ACCEPT, frame.environment))
     if accepts:
-        ui.submit_change(lambda: accept(frame, reason), effect="The reference restarts today.", place=ACCEPTED)
+        ui.submit_change(
+            lambda: accept(frame, reason), effect="The reference restarts today.", place=ACCEPTED,
+            forget=load_drift.clear,
+        )  # fmt: skip
 
 
 def accept(frame: ui.Frame, reason: str) -> int:
     """Take today's level of the service as the new normal."""
-    try:
-        act = make_act(reason, frame.environment)
-        return accept_level(get_store(), frame.today, act, service=frame.scope.service)
-    finally:
-        load_drift.clear()
+    act = make_act(reason, frame.environment)
+    return accept_level(get_store(), frame.today, act, service=frame.scope.service)
 
 
 def render_alerts(frame: ui.Frame) -> None:

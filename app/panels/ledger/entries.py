@@ -107,9 +107,8 @@ def render_prediction(frame: ui.Frame) -> None:
 
         def predict() -> int:
             act, predicted = make_act(reason, frame.environment), EffectPrediction(value, low, high)
-            entry = predict_effect(get_store(), thing, predicted, act, metric=metric, service=frame.service)
-            load_ledger.clear()
-            return entry
+            return predict_effect(get_store(), thing, predicted, act, metric=metric, service=frame.service)
 
-        ui.submit_change(predict, effect=f"It counts for the next change of {plain(thing)}.", place=_PLACE)
+        said = f"It counts for the next change of {plain(thing)}."
+        ui.submit_change(predict, effect=said, place=_PLACE, forget=load_ledger.clear)
     ui.render_said(_PLACE)

@@ -97,7 +97,7 @@ def put_off(frame: ui.Frame, key: str, until: date, reason: str) -> None:
 
     ui.record_change(
         partial(_snooze, frame, key, until, reason), effect=f"It comes back after {ui.format_day(until)}.",
-        place=_PLACE, undo=partial(_wake, frame, key, "undone on the overview"),
+        place=_PLACE, undo=partial(_wake, frame, key, "undone on the overview"), forget=load_snoozes.clear,
     )  # fmt: skip
 
 
@@ -105,21 +105,17 @@ def bring_back(frame: ui.Frame, key: str, until: date) -> None:
     """Bring a line back. Runs before the page is drawn."""
     ui.record_change(
         partial(_wake, frame, key, "brought back on the overview"), effect="It is on the list again.", place=_PLACE,
-        undo=partial(_snooze, frame, key, until, "undone on the overview"),
+        undo=partial(_snooze, frame, key, until, "undone on the overview"), forget=load_snoozes.clear,
     )  # fmt: skip
 
 
 def _snooze(frame: ui.Frame, key: str, until: date, reason: str) -> int:
     act = make_act(reason, frame.environment)
-    entry = snooze_todo(get_store(), frame.scope, key, until=until, today=frame.today, by=act)
-    load_snoozes.clear()
-    return entry
+    return snooze_todo(get_store(), frame.scope, key, until=until, today=frame.today, by=act)
 
 
 def _wake(frame: ui.Frame, key: str, reason: str) -> int:
-    entry = wake_todo(get_store(), frame.scope, key, today=frame.today, by=make_act(reason, frame.environment))
-    load_snoozes.clear()
-    return entry
+    return wake_todo(get_store(), frame.scope, key, today=frame.today, by=make_act(reason, frame.environment))
 
 
 def take_turns(todos: Iterable[Todo]) -> tuple[Todo, ...]:

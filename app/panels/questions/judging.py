@@ -38,12 +38,10 @@ def _judge(questions: tuple[LoggedQuestion, ...], value: float, key: str, enviro
 
     def judge() -> int:
         act = make_act(note or f"judged {word} on the questions page", environment)
-        entry = judge_questions(get_store(), questions, value, act, note=note)
-        load_page.clear()
-        return entry
+        return judge_questions(get_store(), questions, value, act, note=note)
 
     said = f"Marked {count_of(len(questions), 'answer')} {word}."
-    ui.record_change(judge, effect=said, place=_place(key))
+    ui.record_change(judge, effect=said, place=_place(key), forget=load_page.clear)
 
 
 def _place(key: str) -> str:

@@ -50,23 +50,20 @@ def _save(pairs: Pairs, environment: str) -> None:
 
     former = next((view for view in load_views(environment).views if view.name == name), None)
     undo = partial(_store, former, environment) if former else partial(_remove, name, environment)
-    ui.record_change(partial(_store, SavedView(name, pairs), environment), effect="The view is saved.", undo=undo)
+    save = partial(_store, SavedView(name, pairs), environment)
+    ui.record_change(save, effect="The view is saved.", undo=undo, forget=load_views.clear)
 
 
 def _delete(view: SavedView, environment: str) -> None:
     ui.record_change(
         partial(_remove, view.name, environment), effect="The view is deleted.",
-        undo=partial(_store, view, environment),
+        undo=partial(_store, view, environment), forget=load_views.clear,
     )  # fmt: skip
 
 
 def _store(view: SavedView, environment: str) -> int:
-    entry = save_view(get_store(), view, make_act(f"saved {_REASON}", environment))
-    load_views.clear()
-    return entry
+    return save_view(get_store(), view, make_act(f"saved {_REASON}", environment))
 
 
 def _remove(name: str, environment: str) -> int:
-    entry = delete_view(get_store(), name, make_act(f"deleted {_REASON}", environment))
-    load_views.clear()
-    return entry
+    return delete_view(get_store(), name, make_act(f"deleted {_REASON}", environment))
