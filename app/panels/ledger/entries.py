@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.colors import ACCENT, QUIET
+from app.navigation import link_to
 from app.panels.ledger.resources import load_ledger
 from app.resources import get_store
 from app.text import plain
@@ -37,7 +38,13 @@ def render_entries(entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
     ]  # fmt: skip
     columns = {name: st.column_config.TextColumn(width=width) for name, width in (("change", 280), ("why", 180))}
-    ui.show_table(rows, key="ledger-entries", file_name="ledger.csv", column_config=columns)
+    event = ui.show_table(
+        rows, key="ledger-entries", file_name="ledger.csv", column_config=columns, on_select="rerun",
+        selection_mode="single-row",
+    )  # fmt: skip
+    for place in event["selection"]["rows"][:1]:
+        if place < len(entries) and entries[place].change_id.isdigit():
+            link_to("audit", f"Open entry {entries[place].change_id}", entry=entries[place].change_id)
     st.caption(
         "Effects are changes of a daily mean, with a 95% interval. A change that reached some of the users is compared "
         "with the others on the same days; every other change, with up to eight weeks before it, adjusted for weekdays "
