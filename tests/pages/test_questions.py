@@ -90,9 +90,8 @@ def test_a_link_opens_one_question_with_its_hits_and_it_can_be_judged(demo_url: 
     assert not app.exception
     store = Store(demo_url)
     (entry,) = list_audit(store, AuditFilter(action="question.judge"), limit=5)
-    assert [text_of(each.value) for each in app.success] == [
-        f"Recorded as audit entry {entry.entry_id}. Marked 1 answer bad."
-    ]
+    said = f"Recorded as audit entry {entry.entry_id}. Marked 1 answer bad."
+    assert said in [text_of(each.value) for each in app.success]
     assert (entry.target, entry.reason) == (name, "invented")
     found = list_page(store, QuestionFilter(retrieval_id=name)).questions[0]
     assert ("feedback", -1.0, "reviewer", "invented") in [tuple(score) for score in found.scores]
