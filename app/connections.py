@@ -1,4 +1,4 @@
-"""What is said where a source was never set up: that it is not connected, grey, and in two lines how to connect it."""
+"""What is said where a source was never set up: that it is not connected, gray, and in two lines how to connect it."""
 
 from dataclasses import dataclass
 

@@ -6,6 +6,7 @@ A change runs in a callback, before the page's script, so it applies to the vers
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -26,6 +27,7 @@ _KEY, _TOLD = "feedback", "feedback_told"
 class ChangeOutcome:
     """How a change ended. `place` names the control that made it; `entry` is the audit entry, 0 for none.
 
+    `undo` takes the change back where the audit trail alone cannot, and `forget` drops what is cached of the thing.
     Without `offers_undo`, the toast leaves undoing to the control.
     """
 
@@ -34,15 +36,19 @@ class ChangeOutcome:
     said: str
     entry: int = 0
     offers_undo: bool = True
+    undo: Callable[[], int] | None = None
+    forget: Callable[[], object] | None = None
 
 
 def record_change(
     change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None,
-    offers_undo: bool = True,
-) -> None:  # fmt: skip
-    """Run one operation from a callback, and keep its outcome for `render_said`.
+    offers_undo: bool = True, undo: Callable[[], int] | None = None, forget: Callable[[], object] | None = None,
+) -> bool:  # fmt: skip
+    """Run one operation from a callback, and keep its outcome for `render_said`; return whether it was made.
 
-    `place` names the control; `done_at` where success is said instead, if the control is gone then.
+    `place` names the control; `done_at` where success is said instead, if the control is gone then. `undo` takes the
+    change back and returns the audit entry of that; what the audit trail can restore by itself needs none. `forget`
+    drops what pages cache of the thing, after the change and after its undo.
     """
     try:
         entry = change()
@@ -52,6 +58,8 @@ def record_change(
             f"Recorded as audit entry {entry}. {effect}".strip(),
             entry,
             offers_undo,
+            undo,
+            forget,
         )
     except HalfDone as error:
         outcome = ChangeOutcome(place, "error", f"**Only partly done** — {plain_error(error)}")
@@ -59,7 +67,19 @@ def record_change(
         outcome = ChangeOutcome(place, "info", plain_error(needed))
     except QuarterdeckError as error:
         outcome = ChangeOutcome(place, "error", f"**Nothing was changed** — {plain_error(error)}")
+    if forget is not None:
+        forget()
     st.session_state[_KEY] = st.session_state[_TOLD] = outcome
+    return outcome.kind == "success"
+
+
+def submit_change(
+    change: Callable[[], int], *, effect: str, place: str, undo: Callable[[], int] | None = None,
+    forget: Callable[[], object] | None = None,
+) -> None:  # fmt: skip
+    """Run one operation where a form was read, not in a callback; then draw the page anew, with what it did."""
+    record_change(change, effect=effect, place=place, undo=undo, forget=forget)
+    st.rerun()
 
 
 def render_toast() -> None:
@@ -100,16 +120,21 @@ def _render_undo(outcome: ChangeOutcome, *, key: str) -> None:
     """The button that takes the change back, and the link to its entry."""
     with st.container(horizontal=True):
         entry = get_audit_entry(get_store(), outcome.entry)
-        if outcome.offers_undo and not explain_irreversible(entry):
+        take_back = None
+        if outcome.undo is not None:
+            take_back = partial(_run_undo, outcome.entry, outcome.undo, outcome.place, outcome.forget)
+        elif outcome.offers_undo and not explain_irreversible(entry):
             newest = find_newest(get_store(), entry)
+            take_back = partial(undo, outcome.entry, newest, outcome.place, outcome.forget)
+        if take_back is not None:
             st.button(
-                "Undo", key=f"{key}-{outcome.entry}", icon=":material/undo:", on_click=undo,
-                args=(outcome.entry, newest, outcome.place), **lock(Action(entry.action), entry.environment),
+                "Undo", key=f"{key}-{outcome.entry}", icon=":material/undo:", on_click=take_back,
+                **lock(Action(entry.action), entry.environment),
             )  # fmt: skip
         link_to("audit", f"Open entry {outcome.entry}", entry=str(outcome.entry))
 
 
-def undo(entry_id: int, newest: int, place: str) -> None:
+def undo(entry_id: int, newest: int, place: str, forget: Callable[[], object] | None = None) -> None:
     """Restore the state before an entry, unless somebody changed the same thing since."""
     entry = get_audit_entry(get_store(), entry_id)
 
@@ -117,4 +142,8 @@ def undo(entry_id: int, newest: int, place: str) -> None:
         by = make_act(f"undo of entry {entry_id} on the page", entry.environment)
         return revert(get_store(), entry_id, by, seen=newest)
 
-    record_change(run, effect=f"Entry {entry_id} is undone.", place=place)
+    _run_undo(entry_id, run, place, forget)
+
+
+def _run_undo(entry_id: int, change: Callable[[], int], place: str, forget: Callable[[], object] | None) -> None:
+    record_change(change, effect=f"Entry {entry_id} is undone.", place=place, forget=forget)

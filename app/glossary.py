@@ -8,8 +8,8 @@ TERMS = {
     "when nothing was found",
     "reference": "the days that the current days are compared with; frozen while retrieval is drifting",
     "low": "scoring below the lowest tenth of the reference (or `QUARTERDECK_LOW_SCORE`)",
-    "gain": "what indexing a topic would bring: questions × lost score × cohesion to the fourth power; topics are "
-    "sorted by it",
+    "gain": "what indexing a topic would bring: its questions × the score that they lack × how alike they are "
+    "(cohesion to the fourth power); topics are sorted by it",
     "topic": "a cluster of low-scoring questions about the same thing",
     "coverage gap, gap": "a topic on the backlog: it needs a decision about indexing",
     "cohesion": "how similar the questions of a topic are to each other, from 0 to 1",

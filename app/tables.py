@@ -83,6 +83,24 @@ def draw_rows(
     )  # fmt: skip
 
 
+def open_by_row(table: str, names: Sequence[str], *, key: str) -> dict[str, Any]:
+    """Return the options of a table whose rows open what they are about: a click puts its name into the address.
+
+    The row of what is shown in full is marked, however that was chosen; a second click on it changes nothing.
+    """
+    chosen = st.query_params.get(key, names[0])
+    rows = [names.index(chosen)] if chosen in names else []
+    st.session_state[table] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+    return {"on_select": lambda: _open_row(table, names, key), "selection_mode": ("single-row", "single-cell")}
+
+
+def _open_row(table: str, names: Sequence[str], key: str) -> None:
+    selection = st.session_state[table]["selection"]
+    rows = [*(row for row, _ in selection["cells"]), *selection["rows"]]
+    if rows and rows[0] < len(names):
+        st.query_params[key] = names[rows[0]]
+
+
 def offer_csv(label: str, rows: Sequence[dict[str, Any]], file_name: str, *, key: str) -> None:
     """Draw the button that gives rows as a file, which is built on click."""
     offer_file(label, lambda _roles: write_csv(rows), file_name, "text/csv", key=f"{key}-csv")
@@ -127,6 +145,11 @@ def time_column() -> Any:
     zone = viewer_zone()
     said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
     return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
+
+
+def age_column(**options: Any) -> Any:
+    """Return the column type of times that are shown as how long ago they are; the CSV has the instants."""
+    return st.column_config.DatetimeColumn(format="distance", timezone=viewer_zone(), **options)
 
 
 def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:

@@ -20,8 +20,11 @@ from app.connections import find_unconnected, render_connecting
 from app.feedback import record_change as record_change
 from app.feedback import render_said as render_said
 from app.feedback import render_toast
+from app.feedback import submit_change as submit_change
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
+from app.tables import age_column as age_column
 from app.tables import link_column as link_column
+from app.tables import open_by_row as open_by_row
 from app.tables import score_column as score_column
 from app.tables import share_column as share_column
 from app.tables import show_table as show_table
@@ -226,7 +229,7 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
     """
     with st.container(horizontal=True, vertical_alignment="top", gap="small", key="verdict"):
         render_badge(look)
-        st.markdown(f"#### {sentence}", width="stretch")
+        st.markdown(f"#### {sentence}", width="stretch", help=None if detail else glossary.explain(sentence))
     if detail:
         st.caption(detail, help=glossary.explain(sentence, detail))
     if st.session_state.pop("is_first_look", False) and st.context.headers:  # not in tests without a browser
@@ -355,7 +358,14 @@ def show_age(moment: datetime | None) -> None:
     if moment is None:
         st.caption("—")
     else:
-        st.badge(format_ago(moment), color="gray", help=f"{format_moment(moment)} ({format_utc(moment)})")
+        st.badge(format_ago(moment), color="gray", help=say_instant(moment))
+
+
+def say_instant(moment: datetime | None, what: str = "") -> str | None:
+    """Return when something was, here and in UTC: the hover text of how long ago that is. None for nothing."""
+    if moment is None:
+        return None
+    return f"{what} {format_moment(moment)} ({format_utc(moment)})".strip()
 
 
 def format_day(day: date) -> str:

@@ -125,9 +125,7 @@ def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) 
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
         few = len(coverage.pending) == 1
-        waiting = (
-            f"{count_of(len(coverage.pending), 'low-scoring query', 'low-scoring queries')} {'is' if few else 'are'}"
-        )
+        waiting = f"{count_of(len(coverage.pending), 'low-scoring question')} {'is' if few else 'are'}"
         said = f"{waiting} not grouped yet; open the page to group {'it' if few else 'them'}."
         return Area("coverage", Standing.UNKNOWN, said)
     todos = _list_gaps(shelved)
@@ -140,7 +138,7 @@ def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) 
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     sentence = (
         f"{score_low} in the last {GAP_DAYS} days; the one most worth indexing is "
-        f"“{biggest.label}”: {share:.0%} of all queries.{_say_decided(shelved)}"
+        f"“{biggest.label}”: {share:.0%} of all questions.{_say_decided(shelved)}"
     )
     is_open = any(todo.state is TodoState.DECIDE for todo in todos)
     low = f"{coverage.low_share:.0%} score low, last {GAP_DAYS} days"

@@ -6,6 +6,8 @@ Nothing is taken out of the trail. A revert is refused if somebody changed the s
 from dataclasses import replace
 from typing import Any
 
+from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.alerts.rules import read_rule
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
 from core.audit.trail import AuditEntry, AuditFilter, get_audit_entry, list_audit
@@ -31,11 +33,12 @@ _OF_FLAGS = (
     Action.CANARY_ROLLBACK,
     Action.EXPERIMENT_DECIDE,
 )
+_OF_RULES = (Action.ALERT_SAVE, Action.ALERT_DELETE)
 
 
 def explain_irreversible(entry: AuditEntry) -> str:
     """Return why an entry cannot be undone here, and what to do; "" if it can."""
-    if entry.action in _OF_FLAGS or entry.action == Action.DRIFT_ACCEPT:
+    if entry.action in _OF_FLAGS or entry.action in (*_OF_RULES, Action.DRIFT_ACCEPT):
         return ""
     if entry.action == Action.INDEX_SWAP and SwapState.read(entry.before):
         return ""
@@ -94,6 +97,11 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
         _check_seen(store, entry, seen)
         level = AcceptedLevel.read(entry.before)
         return accept_level(store, level.accepted_on if level else None, by, service=service_of_level(entry.target))
+    if entry.action in _OF_RULES:
+        _check_seen(store, entry, seen)
+        if entry.before is None:
+            return delete_alert_rule(store, entry.target, by)
+        return save_alert_rule(store, read_rule(entry.before), by)
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
     _check_seen(store, entry, seen)  # after reading the flag, whose version detects changes in between
     return _revert_flag(store, entry, known, former_state(entry), by)

@@ -33,7 +33,8 @@ def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
     count = count_of(count_audit(get_store(), readable), "change")
-    ui.render_verdict(f"The last of {count}: {plain(what)}.", look)
+    when = f"Entry {newest.entry_id}, {ui.format_moment(newest.ts)}."
+    ui.render_verdict(f"The last of {count}: {plain(what)}.", look, detail=when)
 
 
 def render() -> None:

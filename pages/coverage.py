@@ -48,11 +48,11 @@ def render_sentence(board: Board, days: int) -> None:
     empty = f"{coverage.empty_count:,} search{'es' if coverage.empty_count != 1 else ''} found nothing at all"
     share = ui.format_share(sum(topic.count for topic in ranked) / coverage.scored_count)
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
-    said = f"{score_low}, {share} of all queries together."
+    said = f"{score_low}, {share} of all questions together."
     if waiting and (first := waiting[0].topic):
         of_all = ui.format_share(first.count / coverage.scored_count)
         said += (
-            f" The one most worth indexing is “{plain(waiting[0].label)}”: {of_all} of all queries, mean score "
+            f" The one most worth indexing is “{plain(waiting[0].label)}”: {of_all} of all questions, mean score "
             f"{ui.format_score(first.mean_score)}."
         )
         look = ui.StatusLook("1 open gap" if len(waiting) == 1 else f"{len(waiting)} open gaps", "orange", "◐")
@@ -62,7 +62,7 @@ def render_sentence(board: Board, days: int) -> None:
     ui.render_verdict(
         said,
         look,
-        detail=f"Of the last {days} days. Low means under {coverage.threshold:.2f}, which one in ten queries of the "
+        detail=f"Of the last {days} days. Low means under {coverage.threshold:.2f}, which one in ten questions of the "
         f"reference month did; {ui.format_share(coverage.low_share)} do now. "
         + (f"{empty}: that may be an outage, and belongs to no topic." if coverage.empty_count else ""),
     )

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.drift.causes import render_causes
-from app.panels.drift.changes import render_acceptance, render_alerts
+from app.panels.drift.changes import ACCEPTED, render_acceptance, render_alerts
 from app.panels.drift.resources import load_what_changed
 from app.panels.drift.scores import (
     render_days,
@@ -60,6 +60,7 @@ def render(frame: ui.Frame) -> None:
         told = load_what_changed(frame.scope, frame.today, readable=may_read_questions(frame.environment))
     render_sentence(found.report, told)
     if not found.days:
+        ui.render_said(ACCEPTED)
         render_alerts(frame)
         return
     render_figures(found)
@@ -67,6 +68,7 @@ def render(frame: ui.Frame) -> None:
     render_evidence(found, told)
     if found.report.status in (DriftStatus.DRIFTING, DriftStatus.WATCH):
         render_acceptance(frame)
+    ui.render_said(ACCEPTED)
     render_alerts(frame)
 
 

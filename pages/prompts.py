@@ -17,6 +17,7 @@ from app.resources import list_environments
 from app.text import plain
 from core.prompts.contests import PromptComparison, Verdict
 from core.prompts.decisions import WinnerRule
+from core.wording.counts import count_of
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
 _MOST_PROBLEMS = 8
@@ -66,7 +67,7 @@ def say_compared(found: PromptComparison) -> str:
     count = len(found.judged) or len(found.contenders)
     over = " over the same cases" if found.judged else ""
     of = f" of {plain(found.prompt)}" if found.prompt else ""
-    return f"{count} version{'s' * (count != 1)}{of}, each by its newest run{over}"
+    return f"{count_of(count, 'version')}{of}, each by its newest run{over}"
 
 
 def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
@@ -86,7 +87,7 @@ def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
 def offer_shared_cases(found: PromptComparison) -> None:
     """Runs over different cases are compared over those that they share, when the visitor asks for it."""
     if wants_shared() or (found.decision and not found.decision.comparable and found.shared):
-        label = f"Compare over the {len(found.shared)} cases that all of them share"
+        label = f"Compare over the {count_of(len(found.shared), 'case')} that all of them share"
         st.toggle(label, key="shared", bind="query-params")
 
 

@@ -115,7 +115,7 @@ def cases_export(config: Config, *, name: str, file: Path | None, check: bool, a
     show(
         as_json,
         {"cases": len(found.cases), "version": found.version},
-        [f"{count_of(len(found.cases), 'case')} of {found.name} written to {file}"],
+        [f"{file} holds {count_of(len(found.cases), 'case')}"],
     )
 
 

@@ -14,6 +14,7 @@ from core.errors import InvalidInput
 from core.flags.definition import FlagDefinition
 from core.flags.operations import change_hash_version, change_rollout, import_flags, switch_flag
 from core.flags.store import get_flag, list_flags
+from core.wording.counts import count_of
 from quarterdeck import definitions
 from quarterdeck.hashing import BUCKETINGS
 
@@ -123,7 +124,7 @@ def flags_references(config: Config, *, folder: Path, as_json: bool) -> None:
     stale = {row.flag.key: row.staleness for row in board}
     read = find_references(folder, stale)
     plan = plan_cleanup(stale, read.found, where=config.environment)
-    lines = [f"{len(stale)} flags of {config.environment}, {read.files:,} files"]
+    lines = [f"{count_of(len(stale), 'flag')} of {config.environment}, {read.files:,} files"]
     for key in stale:
         at = [each for each in read.found if each.key == key]
         lines.append(f"{key}: {say_places(at) if at else 'nowhere'}")
@@ -162,7 +163,7 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
     document, converted = read_export(_read(file), config.environment)
     store = open_store(config, create=True)
     changed = import_flags(store, document, act) if document["flags"] or not converted.refused else ()
-    lines = [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"]
+    lines = [f"{count_of(len(changed), 'flag')} changed: {', '.join(changed) or 'none'}"]
     lines += [f"left out: {each.key}: {each.reason}" for each in converted.refused]
     lines += [f"note: {each.key}: {each.text}" for each in converted.notes]
     if converted.are_drawn_anew:

@@ -26,6 +26,7 @@ from core.audit.acts import Act
 from core.config import Config
 from core.flags.canary_plan import Automation
 from core.indexes.registry import Index
+from core.wording.counts import count_of
 from quarterdeck.store import Store
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def index_build(
         from core.indexes.ingest import build_index
 
         count = build_index(Path(source), out, config)
-        show(as_json, {"chunks": count}, [f"{count} chunks of {source} are indexed in {out}"])
+        show(as_json, {"chunks": count}, [f"{count_of(count, 'chunk')} of {source} indexed in {out}"])
         return
     from core.indexes.builds import build_version
 

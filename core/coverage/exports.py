@@ -74,8 +74,8 @@ def say_effect(closing: Closing) -> str:
     if closing.closed is not None and closing.after_score is not None:
         verdict = "closed" if closing.closed else "still open"
         return (
-            f"{closing.index_name}: {before}, {closing.after_score:.2f} over {closing.after_count:,} questions since: "
-            f"{verdict}"
+            f"{closing.index_name}: {before}, {closing.after_score:.2f} over "
+            f"{count_of(closing.after_count, 'question')} since: {verdict}"
         )
     if closing.searched_score is None:
         return f"{closing.index_name}: {before}; too few questions since to tell"

@@ -48,7 +48,7 @@ def choose_clusters(vectors: Vectors, weights: Weights, merges: Tree, *, seed: i
     """
     most = min(len(vectors) // 2, MOST_CLUSTERS)
     if most < 3:
-        return 1, "too few distinct queries to split"
+        return 1, "too few distinct questions to split"
     grid = np.unique(np.geomspace(2, most, _GRID).round().astype(int))
     method = f"silhouette and stability over 2..{most}"
     choose = _average if len(vectors) < FEW else _choose_of_many

@@ -148,13 +148,13 @@ def find_topics(
     _check(queries, vectors)
     asked = sum(query.count for query in queries)
     if asked < FEWEST_ASKED:
-        reason = f"too few queries to cluster: {asked}, and at least {FEWEST_ASKED} are needed"
+        reason = f"too few questions to group: {asked} scored low, at least {FEWEST_ASKED} are needed"
         return Topics((), (), (-1,) * len(queries), 0, "not clustered", TopicStatus.TOO_LITTLE, reason)
     texts = merge_texts(queries, vectors)
     spoken = _find_foreign(texts, languages)
     known = sum(not language for language in spoken)
     if clusters is not None and not 1 <= clusters <= max(known, 1):
-        raise InvalidInput("clusters", f"{clusters} is outside 1..{known}, the number of distinct queries")
+        raise InvalidInput("clusters", f"{clusters} is outside 1..{known}, the number of distinct questions")
     found, foreign = _cluster(texts, spoken, clusters=clusters, seed=seed)
     baseline = baseline_median if baseline_median is not None else _weighted_median(queries)
     return recognize(_assemble(queries, texts, found, _describe(queries, texts, found, baseline, foreign)), previous)
@@ -426,7 +426,7 @@ def _say(number: int, noun: str) -> str:
 
 
 def _explain(asked: int, distinct: int, found: Clustering, topics: Sequence[Topic], outliers: int) -> str:
-    told = f"{asked:,} queries, {distinct:,} of them distinct, in {_say(found.clusters, 'topic')}"
+    told = f"{_say(asked, 'question')}, {distinct:,} of them distinct, in {_say(found.clusters, 'topic')}"
     told += f"; {_say(outliers, 'outlier')}"
     foreign = [topic for topic in topics if topic.language]
     rest = distinct - len(found.sampled) - sum(topic.distinct for topic in foreign)

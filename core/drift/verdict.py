@@ -97,9 +97,9 @@ def decide_drift(
     known = [d for d in days if d.count and d.day <= today and (accepted_on is None or d.day >= accepted_on)]
     since = today - timedelta(days=window_days - 1)
     if not known:
-        return word_nothing("No queries have been recorded yet", accepted_on)
+        return word_nothing("No questions have been recorded yet", accepted_on)
     if known[-1].day < since and len(known) < 2:
-        return word_nothing(f"No queries were recorded since {say_day(since)}", accepted_on)
+        return word_nothing(f"No questions were recorded since {say_day(since)}", accepted_on)
     history = as_history(known)
     threshold = CALL + math.log(looks)
     seen = detector.replay(history, threshold)

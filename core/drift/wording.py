@@ -38,7 +38,7 @@ def word_report(
     """Return the report with its reason and action. `shift` is the change that is called or suspected."""
     if report.status is DriftStatus.INSUFFICIENT_DATA:
         reason = _why_too_little(report, known, window_days)
-        return replace(report, reason=reason, action="Wait for more queries, then check again.")
+        return replace(report, reason=reason, action="Wait for more questions, then check again.")
     could = ""
     if report.smallest_drop is not None:
         smallest = say_limit_of(report.smallest_drop)
@@ -104,7 +104,7 @@ def _say_difference(report: DriftReport, shift: Shift) -> tuple[str, str]:
 
 def _say_means(report: DriftReport) -> str:
     if report.recent_avg_score is None or report.baseline_avg_score is None:
-        return "the recent window has no queries to compare"
+        return "the recent window has no questions to compare"
     places = decimals_of(say_fall(report) or 0.0)
     return (
         f"{report.recent_avg_score:.{places}f} over {_say_recent(report)} against "
@@ -113,7 +113,7 @@ def _say_means(report: DriftReport) -> str:
 
 
 def _say_recent(report: DriftReport) -> str:
-    return count_of(report.recent_count, "recent query", "recent queries")
+    return count_of(report.recent_count, "recent question")
 
 
 def _say_margin(report: DriftReport) -> str:
@@ -139,11 +139,13 @@ def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:
 
 def _why_too_little(report: DriftReport, known: Sequence[DailyScores], window_days: int) -> str:
     if not report.recent_count:
-        reason = f"No queries since {say_day(known[-1].day)}, so there is nothing to compare."
+        reason = f"No questions since {say_day(known[-1].day)}, so there is nothing to compare."
     elif not report.baseline_count:
         first = say_day(known[0].day)
-        whose = f"All {report.recent_count:,} queries are from the last {count_of(window_days, 'day')}, the first from"
-        reason = f"{whose if report.recent_count > 1 else 'The only query is from'} {first}"
+        all_of = (
+            f"All {report.recent_count:,} questions are from the last {count_of(window_days, 'day')}, the first from"
+        )
+        reason = f"{all_of if report.recent_count > 1 else 'The only question is from'} {first}"
         reason += ": there are no earlier days to compare with."
     else:
         reason = f"Too little data for a verdict: {_say_means(report)}."

@@ -185,10 +185,10 @@ def check_recall(
 def check_scores(live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], limits: ProbeLimits) -> ProbeCheck:
     """Check that the mean top-1 score of the same queries does not fall too far; an empty hit list counts as 0."""
     if not live:
-        return ProbeCheck("scores", True, None, "there are no recent queries to compare")
+        return ProbeCheck("scores", True, None, "there are no recent questions to compare")
     before, after = (sum(found[0].score if found else 0.0 for found in hits) / len(hits) for hits in (live, new))
     decimals = decimals_of(after - before)
-    said = f"the mean score of recent queries goes from {before:.{decimals}f} to {after:.{decimals}f}"
+    said = f"the mean score of recent questions goes from {before:.{decimals}f} to {after:.{decimals}f}"
     return ProbeCheck("scores", after >= before - limits.score_drop, after - before, said)
 
 

@@ -289,7 +289,8 @@ def _with_reason(decision: Decision) -> Decision:
 
 def _limit(decision: Decision) -> str:
     if decision.cases < MINIMUM_CASES:
-        return f"{count_of(decision.cases, 'case')} are too few, at least {MINIMUM_CASES} are needed"
+        are = "is" if decision.cases == 1 else "are"
+        return f"{count_of(decision.cases, 'case')} {are} too few, at least {MINIMUM_CASES} are needed"
     if not decision.smallest_difference:
         return f"all {decision.cases} cases score the same under both"
     return f"{decision.cases} cases can only show a difference of {decision.smallest_difference:.2f} or more"

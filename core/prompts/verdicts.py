@@ -9,6 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from core.prompts.gates import CaseFailure, GateCheck, GateReport
+from core.wording.counts import count_of
 
 _SHOWN_FAILURES = 12
 _SHOWN_LETTERS = 400
@@ -65,7 +66,7 @@ def _failing_cases(report: GateReport) -> list[str]:
         parts.append(f"  - actual: {_code(failure.actual)}")
         parts += [f"  - why: {_code(reason)}" for reason in failure.reasons]
     if len(found) > _SHOWN_FAILURES:
-        parts.append(f"- and {len(found) - _SHOWN_FAILURES} more cases; the JUnit report lists them all")
+        parts.append(f"- and {count_of(len(found) - _SHOWN_FAILURES, 'more case')}; the JUnit report lists all")
     return [*parts, ""] if parts else []
 
 

@@ -189,7 +189,9 @@ def _list_missing(
         missing.append(f"{say_time(step.hold - elapsed)} of the {say_time(step.hold)} hold at {share_pct:g}%")
     if green.users < plan.min_users:
         lacking = plan.min_users - green.users
-        missing.append(f"{lacking:,} more users on green, of {plan.min_users:,}{_pace(lacking, green.users, elapsed)}")
+        missing.append(
+            f"{count_of(lacking, 'more user')} on green, of {plan.min_users:,}{_pace(lacking, green.users, elapsed)}"
+        )
     alone = [m for m in Metric if (m in blue.moments) != (m in green.moments) and blue.users and green.users]
     missing += [f"{metric}: only {CANARY if metric in green.moments else STABLE} logs this metric" for metric in alone]
     if green.users >= plan.min_users and not any(each.difference for each in found):

@@ -306,7 +306,7 @@ def _list_missing(
     for arm in design.arms:
         users = arms.get(arm, Arm()).users
         if users < LEAST_USERS:
-            missing.append(f"{LEAST_USERS - users} more users on {arm}, of {LEAST_USERS} needed")
+            missing.append(f"{count_of(LEAST_USERS - users, 'more user')} on {arm}, of {LEAST_USERS} needed")
     for arm in design.treatments:
         for metric in (design.metric, *(each.metric for each in design.guardrails)):
             lift = next((each for each in lifts if each.arm == arm and each.metric is metric), None)

@@ -140,7 +140,7 @@ def test_what_the_pages_and_the_command_show_adds_up(
     now = next(value for label, value in metrics.items() if label.startswith("Mean score"))
     if metrics["Change"] != "—":
         assert float(metrics["Change"]) == pytest.approx(float(now) - float(metrics["Reference"]), abs=1e-9)
-    told = re.search(rf"{NUMBER} over [\d,]+ recent quer(?:y|ies)", texts[-1])
+    told = re.search(rf"{NUMBER} over [\d,]+ recent questions?", texts[-1])
     assert told is None or float(told[1]) == pytest.approx(float(now), abs=0.0051)
 
 

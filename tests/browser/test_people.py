@@ -13,8 +13,9 @@ from tests.browser.conftest import PATIENCE_MS, Server, Visit
 FILTERS = {"coverage": "?days=7d"}
 PLACES = (
     *(path_of(name) + FILTERS.get(name, "") for name in TITLES),
-    "prompts?tab=Runs", "prompts?tab=Promote", "prompts?tab=Live",
-    "corpus?tab=Files", "corpus?tab=Diff", "corpus?tab=Pipeline", "corpus?tab=Indexes",
+    "questions?show=Review", "questions?show=Quality",
+    "prompts?tab=Runs", "prompts?tab=Promote", "prompts?tab=Live", "prompts?tab=Cases", "prompts?tab=Evaluate",
+    "corpus?tab=Files", "corpus?tab=Diff", "corpus?tab=Pipeline", "corpus?tab=Indexes", "corpus?tab=Documents",
     "corpus?tab=What+would+it+fix%3F",
     "rollouts?tab=Experiments", "rollouts?tab=Canaries", "rollouts?tab=Blue-green", "rollouts?tab=Access",
 )  # fmt: skip
@@ -24,6 +25,10 @@ DARK = "rgb(16, 20, 29)"
 FIND = """async () => (await axe.run({resultTypes: ['violations']})).violations
     .filter(found => ['serious', 'critical'].includes(found.impact))
     .flatMap(found => found.nodes.map(node => `${found.id}: ${node.html} ${node.failureSummary}`))"""
+
+# WCAG 2.2, 2.5.8: 24 by 24 pixels, or as much room around it.
+TARGETS = """async () => (await axe.run({runOnly: ['target-size']})).violations
+    .flatMap(found => found.nodes.map(node => node.html))"""
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
@@ -74,6 +79,15 @@ def test_a_narrow_screen_needs_no_sideways_scroll(place: str, tab: Visit) -> Non
     unfold(page, width=420)
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
     assert page.get_by_test_id("stMain").evaluate("element => element.scrollWidth - element.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("place", ["ledger", "alerts", "questions", "questions?show=Quality"])
+def test_the_verdict_is_told_and_targets_are_large_enough(place: str, tab: Visit) -> None:
+    page = tab.open(place)
+    unfold(page, width=1440)
+    assert 'strong: "Verdict:"' in page.get_by_test_id("stMain").aria_snapshot()
+    page.evaluate(AXE.read_text())
+    assert page.evaluate(TARGETS) == []
 
 
 def tab_to(page: Page, wanted: str, *, tag: str = "") -> None:

@@ -41,7 +41,8 @@ def test_from_a_drop_to_its_questions_to_a_session_to_two_answers_marked_bad(vis
     expect(page.get_by_test_id("stChatMessage").first).to_be_visible(timeout=PATIENCE_MS)
     select_row(visit, 2)
     page.get_by_role("button", name="Bad (2)").click()
-    expect(page.get_by_test_id("stToast").first).to_contain_text("Marked 2 answers bad: audit entry")
+    expect(page.get_by_text("Marked 2 answers bad.", exact=False)).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".st-key-saved-toast")).to_contain_text("Saved: entry")
     with closing(Store(server.database_url)) as store:
         judged = list_newest(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
         given = [score for question in judged for score in question.scores if score.source == "reviewer"]

@@ -70,15 +70,14 @@ def read_a_session(walker: Visit) -> None:
 def mark_two_answers_bad(walker: Visit, server: Server) -> None:
     select_row(walker, 2)
     walker.page.get_by_role("button", name="Bad (2)").click()
-    told = walker.page.get_by_test_id("stToast").first
-    expect(told).to_contain_text("Marked 2 answers bad: audit entry", timeout=PATIENCE_MS)
+    expect(walker.page.get_by_text("Marked 2 answers bad.", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     with closing(Store(server.database_url)) as store:
         judged = list_newest(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
     assert sum(score.source == "reviewer" for question in judged for score in question.scores) == 2
 
 
-def make_ten_cases(walker: Visit, server: Server, topic: str) -> None:
-    """From the overview to the largest gap, and from its panel to ten cases of a set of its own."""
+def propose_ten_cases(walker: Visit, topic: str) -> None:
+    """From the overview to the largest gap, and from its panel to ten proposed cases of a set of its own."""
     page = walker.open()
     page.get_by_role("link", name="2. Index “").click()
     page.wait_for_url(f"**/coverage?*topic={topic}*")
@@ -86,8 +85,13 @@ def make_ten_cases(walker: Visit, server: Server, topic: str) -> None:
     page.get_by_role("button", name="Add 10 typical questions to the cases").click()
     page.get_by_role("combobox", name="Add to the case set").fill("gap")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Add 10 to gap")).to_be_visible(timeout=LONG_MS)
+
+
+def add_the_cases(walker: Visit, server: Server, topic: str) -> None:
+    page = walker.page
     page.get_by_role("button", name="Add 10 to gap").click(timeout=LONG_MS)
-    expect(page.get_by_text("Added 10 cases to gap. Audit entry")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("Added 10 cases to gap.", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     with closing(Store(server.database_url)) as store:
         made = get_set(store, "gap").cases
     assert [each.source.topic_id for each in made] == [topic] * 10
@@ -110,13 +114,19 @@ def evaluate_on_them(walker: Visit) -> None:
     expect(page.get_by_text("faithfulness_mean", exact=False).first).to_be_visible(timeout=PATIENCE_MS)
 
 
-def ship_the_waiting_version(walker: Visit, server: Server) -> None:
-    """From the to-do list: probe the waiting index, and let it go live."""
+def probe_the_waiting_version(walker: Visit) -> None:
+    """From the to-do list to the waiting index, and its probe; only one that passed can go live."""
     page = walker.open()
     page.get_by_role("link", name="Ship corpus v2").click()
     page.wait_for_url("**/corpus?*tab=Indexes*")
     walker.wait()
     page.get_by_role("button", name="Probe").click()
+    form = page.get_by_test_id("stForm").filter(has_text="Every reader of")
+    expect(form.get_by_label("Reason")).to_be_visible(timeout=LONG_MS)
+
+
+def let_it_go_live(walker: Visit, server: Server) -> None:
+    page = walker.page
     form = page.get_by_test_id("stForm").filter(has_text="Every reader of")
     form.get_by_label("Reason").fill("covers the gap", timeout=LONG_MS)
     form.get_by_label("Type the index").fill("docs-v2")
@@ -146,8 +156,10 @@ def test_from_a_drop_to_its_questions_to_a_fix_to_its_measured_effect(walker: Vi
     find_the_questions_behind_the_drop(walker)
     read_a_session(walker)
     mark_two_answers_bad(walker, own_server)
-    make_ten_cases(walker, own_server, topic)
+    propose_ten_cases(walker, topic)
+    add_the_cases(walker, own_server, topic)
     evaluate_on_them(walker)
-    ship_the_waiting_version(walker, own_server)
+    probe_the_waiting_version(walker)
+    let_it_go_live(walker, own_server)
     see_it_shipped(walker, topic)
     assert walker.faults == []

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from sqlalchemy import text
 
 from app.cli import main
 from core.access.roles import grant_role
+from core.alerts.book import read_book
+from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.alerts.rules import AlertKind, AlertRule, LimitSide
 from core.arms.arms import Metric
 from core.audit.acts import Act
 from core.audit.files import write_csv, write_json
@@ -233,6 +237,21 @@ def test_an_entry_without_a_way_back_has_no_form(empty_url: str, store: Store) -
     assert verdict(app)
     assert "Revert" not in [button.label for button in app.button]
     assert "has no former state to restore" in text_of(" ".join(c.value for c in app.caption))
+
+
+def test_an_alert_rule_comes_back_as_it_was_or_goes_again(store: Store) -> None:
+    rule = AlertRule("failures", "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.1)
+    made = save_alert_rule(store, rule, ME)
+    changed = save_alert_rule(store, replace(rule, alert=0.2), ME)
+    revert(store, changed, ME)
+    assert read_book(store, "production").rules == (rule,)
+    removed = delete_alert_rule(store, "failures", ME)
+    revert(store, removed, ME)
+    assert read_book(store, "production").rules == (rule,)
+    with pytest.raises(Conflict, match="changed by entry"):
+        revert(store, made, ME, seen=made)
+    revert(store, made, ME)
+    assert read_book(store, "production").rules == ()
 
 
 def test_switching_off_is_undone_like_any_other_change(store: Store) -> None:

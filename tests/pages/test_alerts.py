@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.panels.alerts.resources import forget_alerts
+from core.alerts.book import read_book
 from core.alerts.channels import Channel, ChannelKind
 from core.alerts.checking import check_alerts
 from core.alerts.operations import save_alert_rule, save_channel
@@ -16,7 +18,7 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.core.alerts.receivers import SECRET, Listener
-from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, shown_text, verdict
+from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, shown_text, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 ME = Act("ada", "because")
@@ -75,10 +77,19 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     assert "Expected false alarms:" in shown_text(app)
     next(field for field in app.text_input if field.key == "alert_rule_reason").input("they matter")
     app = press(app, "Save rule")
-    assert any("Recorded as audit entry" in said.value for said in app.success)
+    assert [text_of(said.value).partition(". ")[2] for said in app.success] == ["The rule is checked within a minute."]
+    press(app, "Undo")
+    assert read_book(failing, "production").rules == ()
+    press(app, "Undo")
     check_alerts(failing, "production", now=datetime.now(UTC))
+    forget_alerts()
     app = open_page("alerts", environment="production")
     assert verdict(app).startswith("failures about answers: Share that failed was 25.0% on ")
+    next(field for field in app.text_input if field.key == "alert_change_reason").input("known")
+    app = press(app, "Snooze")
+    assert verdict(app) == "1 alert is quiet, 1 of them snoozed."
+    app = press(app, "Undo")
+    assert verdict(app).startswith("failures about answers: ")
     next(field for field in app.text_input if field.key == "alert_change_reason").input("known")
     app = press(app, "Snooze")
     app = open_page("alerts", environment="production")

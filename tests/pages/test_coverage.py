@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Demo) -> None:
     app = open_page("coverage", days="7d")
-    said = re.search(r"most worth indexing is “(.+)”: (\d+)% of all queries, mean score (\d\.\d+)", verdict(app))
+    said = re.search(r"most worth indexing is “(.+)”: (\d+)% of all questions, mean score (\d\.\d+)", verdict(app))
     assert said, verdict(app)
     asked = {line.strip() for line in (PROJECT / "data/demo/queries/vpp.txt").read_text().splitlines()}
     rows = ask(
@@ -79,7 +79,7 @@ def ask_in_vain(store: Store, words: Sequence[str], scope: Scope = DEFAULT_SCOPE
 
 def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS[:1])
-    assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all queries together.")
+    assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all questions together.")
     assert "1 topic scores low in the last 7 days" in cards_of(open_page("overview"))
 
 
@@ -107,7 +107,7 @@ def test_who_may_not_read_questions_sees_counts_only(
     assert "memif" in shown(open_page("coverage"))
     monkeypatch.setattr("app.visitor.hold_everywhere", lambda role: Roles((("*", role),)))
     app = open_page("coverage")
-    assert "50% of all queries" in verdict(app)
+    assert "50% of all questions" in verdict(app)
     assert "topics go by their ids" in shown(app)
     for page in ("coverage", "overview"):
         assert not any(word in shown(open_page(page)) for word in (*WORDS[:3], "how do I")), page

@@ -65,4 +65,7 @@ def test_accepting_the_level_restarts_the_reference(demo_url: str) -> None:
     assert ask(demo_url, "SELECT action, reason FROM audit ORDER BY id DESC LIMIT 1") == [
         ("drift.accept", "users moved on to VPP")
     ]
+    assert "The reference restarts today." in app.success[0].value
     assert "Drifting" not in " ".join(m.value for m in open_page("drift").markdown)
+    next(each for each in app.button if each.label == "Undo").click().run()
+    assert "Drifting" in " ".join(m.value for m in open_page("drift").markdown)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.app.commands.running import Run
 from tests.conftest import Demo
-from tests.pages.opening import open_page, text_of, verdict
+from tests.pages.opening import click_table, open_page, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -20,6 +20,9 @@ def test_the_ledger_lists_the_demo_s_changes_with_what_they_did(as_demo: Demo) -
     assert rollout["measured"].lstrip("+-").startswith("0.00")
     assert rollout["verdict"] == "never predicted"
     assert verdict(app).startswith("No prediction; ")
+    app = click_table(app, {"rows": [int(rollout.name)], "columns": [], "cells": []})
+    links = [element.proto.label for element in app.get("page_link")]
+    assert f"Open entry {rollout['id']}" in links
 
 
 def test_a_prediction_is_recorded_and_a_wrong_one_says_what_to_do(demo_url: str) -> None:

@@ -9,7 +9,7 @@ from core.log.questions import list_page
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.opening import HOSTILE, assert_shown_as_text, only_error, open_page, shown_text, verdict
+from tests.pages.opening import HOSTILE, assert_shown_as_text, only_error, open_page, shown_text, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 COLUMNS = ["when", "question", "score", "state"]
@@ -88,9 +88,10 @@ def test_a_link_opens_one_question_with_its_hits_and_it_can_be_judged(demo_url: 
     app.text_input(key=f"note-{name}").set_value("invented").run()
     app.button(key=f"Bad-{name}").click().run()
     assert not app.exception
-    assert "Marked 1 answer bad: audit entry" in app.toast[0].value
     store = Store(demo_url)
     (entry,) = list_audit(store, AuditFilter(action="question.judge"), limit=5)
+    said = f"Recorded as audit entry {entry.entry_id}. Marked 1 answer bad."
+    assert said in [text_of(each.value) for each in app.success]
     assert (entry.target, entry.reason) == (name, "invented")
     found = list_page(store, QuestionFilter(retrieval_id=name)).questions[0]
     assert ("feedback", -1.0, "reviewer", "invented") in [tuple(score) for score in found.scores]
@@ -111,3 +112,5 @@ def test_filters_are_saved_as_a_view_and_deleted_again(demo_url: str) -> None:
     assert any("low of a" in element.proto.label for element in app.get("page_link"))
     app.button(key="view-low of a").click().run()
     assert not any("low of a" in element.proto.label for element in app.get("page_link"))
+    next(button for button in app.button if button.label == "Undo").click().run()
+    assert any("low of a" in element.proto.label for element in app.get("page_link"))

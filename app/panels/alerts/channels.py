@@ -1,6 +1,6 @@
 """The parts of the alerts page about channels: the table, the form, the test, and the log of deliveries."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -23,6 +23,7 @@ _KINDS = {
     "Alertmanager's webhook format": ChannelKind.ALERTMANAGER,
     "Slack, Teams, mail, PagerDuty and others": ChannelKind.APPRISE,
 }
+_SAVED, _TRIED, _SENT = "alert-channel", "alert-test", "alert-resend"  # where outcomes are said
 _HELP = "An http(s) address; for the others one that apprise understands, like mailtos:// or slack://."
 
 
@@ -36,9 +37,11 @@ def render_channels(found: AlertOverview, environment: str) -> None:
         st.caption("There is no channel yet: alerts are shown here, and nobody is told.")
     with st.expander("Add or change a channel"):
         _render_form(environment)
+    ui.render_said(_SAVED)
     if channels:
         with st.expander("Test or remove a channel"):
             _render_test([channel.name for channel in channels], environment)
+    ui.render_said(_TRIED)
 
 
 def render_deliveries(found: Sequence[ChannelDelivery], problems: Sequence[str], environment: str) -> None:
@@ -65,6 +68,7 @@ def render_deliveries(found: Sequence[ChannelDelivery], problems: Sequence[str],
     open_ones = [each for each in found if each.delivery.message is not None]
     if open_ones:
         _render_resend(open_ones, environment)
+    ui.render_said(_SENT)
 
 
 def _find_next(each: ChannelDelivery) -> datetime | None:
@@ -80,13 +84,14 @@ def _render_form(environment: str) -> None:
         address = left.text_input("Address", type="password", max_chars=2_000, help=_HELP)
         secret = right.text_input("Secret that signs a webhook", type="password", max_chars=200)
         reason = st.text_input("Reason", key="alert_channel_reason", max_chars=500)
-        if st.form_submit_button("Save channel", **lock(Action.ALERT_CHANNEL, environment)):
-            with ui.showing_errors("Nothing was saved"):
-                entry = save_channel(
-                    get_store(), Channel(name, _KINDS[kind], address.strip(), secret), make_act(reason, environment)
-                )
-                forget_alerts()
-                st.success(f"Recorded as audit entry {entry}. The address and the secret are not shown again.")
+        saves = st.form_submit_button("Save channel", **lock(Action.ALERT_CHANNEL, environment))
+    if saves:
+        _submit(
+            lambda: save_channel(
+                get_store(), Channel(name, _KINDS[kind], address.strip(), secret), make_act(reason, environment)
+            ),
+            "The address and the secret are not shown again.", _SAVED,
+        )  # fmt: skip
 
 
 def _render_test(names: list[str], environment: str) -> None:
@@ -98,16 +103,16 @@ def _render_test(names: list[str], environment: str) -> None:
             tries = st.form_submit_button("Send a test", **lock(Action.ALERT_TEST, environment))
             removes = st.form_submit_button("Remove channel", **lock(Action.ALERT_CHANNEL_DELETE, environment))
     if tries:
-        with ui.showing_errors("The test did not arrive"):
-            base = get_config().access.public_url
-            entry = try_channel(get_store(), name, make_act(reason, environment), now=datetime.now(UTC), base=base)
-            forget_alerts()
-            st.success(f"{plain(name)} took the message. Recorded as audit entry {entry}.")
+        base, now = get_config().access.public_url, datetime.now(UTC)
+        _submit(
+            lambda: try_channel(get_store(), name, make_act(reason, environment), now=now, base=base),
+            f"{plain(name)} took the message.", _TRIED,
+        )  # fmt: skip
     if removes:
-        with ui.showing_errors("Nothing was removed"):
-            entry = delete_channel(get_store(), name, make_act(reason, environment))
-            forget_alerts()
-            st.success(f"Recorded as audit entry {entry}.")
+        _submit(
+            lambda: delete_channel(get_store(), name, make_act(reason, environment)),
+            f"{plain(name)} is removed.", _TRIED,
+        )  # fmt: skip
 
 
 def _render_resend(found: Sequence[ChannelDelivery], environment: str) -> None:
@@ -115,9 +120,16 @@ def _render_resend(found: Sequence[ChannelDelivery], environment: str) -> None:
     with st.expander("Send a message again"), st.form("alert-resend", border=False):
         chosen = named[st.selectbox("Message", list(named))]
         reason = st.text_input("Reason", key="alert_resend_reason", max_chars=500)
-        if st.form_submit_button("Send again", **lock(Action.ALERT_RESEND, environment)):
-            with ui.showing_errors("Nothing was changed"):
-                act, now = make_act(reason, environment), datetime.now(UTC)
-                entry = resend_message(get_store(), chosen.channel, chosen.delivery.number, act, now=now)
-                forget_alerts()
-                st.success(f"Recorded as audit entry {entry}. The server sends it within some seconds.")
+        sends = st.form_submit_button("Send again", **lock(Action.ALERT_RESEND, environment))
+    if sends:
+        now = datetime.now(UTC)
+        _submit(
+            lambda: resend_message(
+                get_store(), chosen.channel, chosen.delivery.number, make_act(reason, environment), now=now
+            ),
+            "The server sends it within some seconds.", _SENT,
+        )  # fmt: skip
+
+
+def _submit(change: Callable[[], int], effect: str, place: str) -> None:
+    ui.submit_change(change, effect=effect, place=place, forget=forget_alerts)

@@ -1,6 +1,8 @@
 """The part of the alerts page that makes a rule: its fields, its backtest before it is saved, and removing one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -17,6 +19,7 @@ from core.alerts.report import AlertOverview
 from core.alerts.rules import AlertKind, AlertRule, Level, LimitSide, WithoutData
 from core.audit.actions import Action
 
+_SAVED, _REMOVED = "alert-rule", "alert-rule-gone"  # where outcomes are said
 _EVERY = "every service"
 _KINDS = {"Sequential verdict": AlertKind.VERDICT, "Plain limits": AlertKind.THRESHOLD}
 _NO_DATA = {
@@ -47,24 +50,36 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
         if tries:
             _render_backtest(given, frame)
         if saves:
-            with ui.showing_errors("Nothing was saved"):
-                entry = save_alert_rule(get_store(), AlertRule(**given), make_act(reason, frame.environment))
-                forget_alerts()
-                st.success(f"Recorded as audit entry {entry}. The rule is checked within a minute.")
+            ui.submit_change(
+                partial(save, given, reason, frame.environment), effect="The rule is checked within a minute.",
+                place=_SAVED, forget=forget_alerts,
+            )  # fmt: skip
+    ui.render_said(_SAVED)
+
+
+def save(given: Mapping[str, Any], reason: str, environment: str) -> int:
+    """Save the rule that the form describes."""
+    return save_alert_rule(get_store(), AlertRule(**given), make_act(reason, environment))
 
 
 def render_removal(found: AlertOverview, environment: str) -> None:
     """The form that removes a rule."""
-    if not found.book.rules:
-        return
-    with st.expander("Remove a rule"), st.form("alert-remove", border=False):
-        name = st.selectbox("Rule", [rule.name for rule in found.book.rules])
-        reason = st.text_input("Reason", key="alert_remove_reason", max_chars=500)
-        if st.form_submit_button("Remove rule", **lock(Action.ALERT_DELETE, environment)):
-            with ui.showing_errors("Nothing was removed"):
-                entry = delete_alert_rule(get_store(), name, make_act(reason, environment))
-                forget_alerts()
-                st.success(f"Recorded as audit entry {entry}. Its channels learn that its alarms are over.")
+    if found.book.rules:
+        with st.expander("Remove a rule"), st.form("alert-remove", border=False):
+            name = st.selectbox("Rule", [rule.name for rule in found.book.rules])
+            reason = st.text_input("Reason", key="alert_remove_reason", max_chars=500)
+            removes = st.form_submit_button("Remove rule", **lock(Action.ALERT_DELETE, environment))
+        if removes:
+            ui.submit_change(
+                partial(remove, name, reason, environment), effect="Its channels learn that its alarms are over.",
+                place=_REMOVED, forget=forget_alerts,
+            )  # fmt: skip
+    ui.render_said(_REMOVED)
+
+
+def remove(name: str, reason: str, environment: str) -> int:
+    """Remove the rule."""
+    return delete_alert_rule(get_store(), name, make_act(reason, environment))
 
 
 def _read_fields(metric: str, kind: AlertKind, services: list[str], channels: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The parts of the alerts page that show how alerts stand: the table, one alert with its history, snooze, resolve."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import streamlit as st
 
@@ -24,6 +25,7 @@ LOOKS = {
     AlertStatus.RESOLVED: ui.StatusLook("Resolved", "green", "✓"),
     AlertStatus.SNOOZED: ui.StatusLook("Snoozed", "gray", "z"),
 }
+_TABLE, _PLACE = "alert-states", "alert-change"
 _SNOOZES = {"8 hours": 8, "1 day": 24, "3 days": 72, "1 week": 168, "not at all: bring it back": 0}
 
 
@@ -41,7 +43,8 @@ def describe_alerts(found: AlertOverview) -> tuple[str, ui.StatusLook]:
 
 
 def render_states(found: AlertOverview) -> None:
-    """Every rule about every service, worst first."""
+    """Every rule about every service, worst first. A click in a row opens its alert."""
+    names = tuple(name_of(line) for line in found.lines)
     rows = [
         {
             "state": f"{LOOKS[line.shown].symbol} {line.shown}",
@@ -55,16 +58,21 @@ def render_states(found: AlertOverview) -> None:
         }
         for line in found.lines
     ]
-    ui.show_table(rows, key="alert-states", file_name="alerts.csv")
+    ui.show_table(rows, key=_TABLE, file_name="alerts.csv", **ui.open_by_row(_TABLE, names, key="alert"))
+
+
+def name_of(line: AlertLine) -> str:
+    """Return what an alert goes by, in its choice and in the address."""
+    return f"{line.rule.name} · {line.service}"
 
 
 def render_alert(found: AlertOverview, environment: str) -> None:
     """One alert: its history, and the form to snooze or resolve it."""
-    lines = {f"{line.rule.name} · {line.service}": line for line in found.lines}
+    lines = {name_of(line): line for line in found.lines}
     chosen = ui.choose_named("Alert", list(lines), key="alert", say_gone=_say_gone)
     if chosen is None:
         return
-    line = lines[chosen]
+    line, named = lines[chosen], plain(chosen)
     render_history(line)
     with st.form("alert-change", border=False):
         left, right = st.columns(2)
@@ -73,17 +81,34 @@ def render_alert(found: AlertOverview, environment: str) -> None:
         with st.container(horizontal=True):
             snoozes = st.form_submit_button("Snooze", **lock(Action.ALERT_SNOOZE, environment))
             resolves = st.form_submit_button("Resolve", **lock(Action.ALERT_RESOLVE, environment))
-    if snoozes or resolves:
-        now = datetime.now(UTC)
-        with ui.showing_errors("Nothing was changed"):
-            act = make_act(reason, environment)
-            if snoozes:
-                until = now + timedelta(hours=_SNOOZES[hours])
-                entry = snooze_alert(get_store(), line.rule.name, line.service, act, until=until, now=now)
-            else:
-                entry = resolve_alert(get_store(), line.rule.name, line.service, act, now=now)
-            forget_alerts()
-            st.success(f"Recorded as audit entry {entry}.")
+    if snoozes:
+        span = timedelta(hours=_SNOOZES[hours])
+        is_new = span and line.shown is not AlertStatus.SNOOZED
+        ui.submit_change(
+            partial(snooze, line, span, reason, environment),
+            effect=f"{named} is quiet for {hours}." if span else f"{named} is back.", place=_PLACE,
+            undo=partial(snooze, line, timedelta(), "undone on the page", environment) if is_new else None,
+            forget=forget_alerts,
+        )  # fmt: skip
+    if resolves:
+        ui.submit_change(
+            partial(resolve, line, reason, environment), effect=f"{named} is resolved.", place=_PLACE,
+            forget=forget_alerts,
+        )  # fmt: skip
+    ui.render_said(_PLACE)
+
+
+def snooze(line: AlertLine, span: timedelta, reason: str, environment: str) -> int:
+    """Put an alert off for some time; none brings it back."""
+    now = datetime.now(UTC)
+    act = make_act(reason, environment)
+    return snooze_alert(get_store(), line.rule.name, line.service, act, until=now + span, now=now)
+
+
+def resolve(line: AlertLine, reason: str, environment: str) -> int:
+    """Call an alert over."""
+    act = make_act(reason, environment)
+    return resolve_alert(get_store(), line.rule.name, line.service, act, now=datetime.now(UTC))
 
 
 def render_history(line: AlertLine) -> None:

@@ -1,6 +1,6 @@
 """The audit trail: the filter, the newest matching entries, and all of them as files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -42,8 +42,7 @@ def render_filter() -> AuditFilter:
 
 def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
     """The newest matching entries, and all of them as files. A click in a row opens its entry."""
-    ids = tuple(entry.entry_id for entry in entries)
-    mark_chosen(ids)
+    ids = tuple(str(entry.entry_id) for entry in entries)
     st.dataframe(
         [
             {
@@ -52,8 +51,8 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
             }
             for e in entries
         ],
-        hide_index=True, key=_TABLE, on_select=lambda: select_row(ids), selection_mode=("single-row", "single-cell"),
-        column_config={"when": ui.time_column()},
+        hide_index=True, key=_TABLE, column_config={"when": ui.time_column()},
+        **ui.open_by_row(_TABLE, ids, key="entry"),
     )  # fmt: skip
     if count > len(entries):
         st.caption(f"The newest {len(entries):,} of {count:,} matching entries; the files have all of them.")
@@ -65,21 +64,6 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
             offer_file(
                 f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime, key=f"audit-{kind}"
             )
-
-
-def mark_chosen(ids: Sequence[int]) -> None:
-    """Mark the row of the entry that is shown in full, however it was chosen."""
-    chosen = st.query_params.get("entry", str(ids[0]))
-    rows = [at for at, entry_id in enumerate(ids) if str(entry_id) == chosen]
-    st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-
-
-def select_row(ids: Sequence[int]) -> None:
-    """Open the entry whose row was clicked; a second click on it changes nothing."""
-    selection = st.session_state[_TABLE]["selection"]
-    rows = [*(row for row, _ in selection["cells"]), *selection["rows"]]
-    if rows and rows[0] < len(ids):
-        st.query_params["entry"] = str(ids[rows[0]])
 
 
 def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[Roles], str]:

@@ -55,7 +55,7 @@ def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, s
     if search:
         found = [file for file in files if search in file.path.casefold()]
         entries = [FolderEntry(file.path, file.path, False, 1, file.size_bytes, file.md5) for file in found]
-        said = f"{len(found):,} of {len(files):,} files of {plain(revision)} have “{plain(search)}” in their path"
+        said = f"“{plain(search)}” is in the path of {len(found):,} of the {len(files):,} files of {plain(revision)}"
     else:
         entries = list(list_folder(files, folder))
         where = f"in {plain(folder)}/" if folder else f"in {plain(revision)}"

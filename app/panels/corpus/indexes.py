@@ -87,7 +87,7 @@ def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> 
     since = f", since {ui.format_ago(swaps[-1].at).removesuffix(' ago')}" if swaps else ""
     return (
         f"**{plain(alias)}** points to **{plain(live)}**: corpus {plain(index.corpus_version)}, "
-        f"{index.chunks:,} chunks{since}."
+        f"{count_of(index.chunks, 'chunk')}{since}."
     )
 
 
@@ -157,7 +157,7 @@ def render_candidate(
     name = st.selectbox("Index", names, key="index", bind="query-params") or names[0]
     st.button(
         "Probe", key="corpus-probe", on_click=probe, args=(alias, name),
-        **{"help": "Searches it with its own passages, the golden set and recent queries, next to the live index.",
+        **{"help": "Searches it with its own passages, the golden set and recent questions, next to the live index.",
            **lock(Action.JOB_START, get_config().environment)},
     )  # fmt: skip
     render_command("probe", "Probe")
@@ -166,7 +166,9 @@ def render_candidate(
         st.caption(f"{plain(name)} was not probed yet: it cannot go live.")
         return name
     against = f" against {plain(record.live)}" if record.live else ""
-    st.caption(f"Last probe of {plain(name)}{against}, {ui.format_ago(record.probed)}:")
+    st.caption(
+        f"Last probe of {plain(name)}{against}, {ui.format_ago(record.probed)}:", help=ui.say_instant(record.probed)
+    )
     for check in record.report.checks:
         mark = ":green[✓]" if check.passed else ":red[✗]"
         st.markdown(f"{mark} **{plain(check.name)}** · {plain(check.reason)}")

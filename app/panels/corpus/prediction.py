@@ -58,7 +58,7 @@ def render_prediction(
     if found is None:
         st.info(
             f"There is no prediction for {plain(_name_of(target))} yet. It embeds what is new against the live "
-            "index, and searches it with the low-scoring queries of the last week."
+            "index, and searches it with the low-scoring questions of the last week."
         )
         return
     render_details(found)
@@ -123,10 +123,11 @@ def render_details(found: Prediction) -> None:
     made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
     st.caption(
-        f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
+        f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct questions; low is under "
         f"{found.threshold:.2f}; {count_of(found.new_chunks, 'new passage')} of "
         f"{count_of(found.new_documents, 'document')}, {count_of(found.removed_chunks, 'passage')} "
-        f"{'is' if found.removed_chunks == 1 else 'are'} removed."
+        f"{'is' if found.removed_chunks == 1 else 'are'} removed.",
+        help=ui.say_instant(made[0].ts, "Predicted") if made else None,
     )
     if found.topics:
         ui.show_chart(
@@ -162,7 +163,7 @@ def render_details(found: Prediction) -> None:
 def say_what_it_fixes(found: Prediction) -> str:
     """The sentence above the evidence, in Markdown."""
     lifted = (
-        f"**{plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
+        f"**{plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring questions"
     )
     best = max(found.topics, key=lambda topic: topic.count * topic.lifted_share, default=None)
     closed = ""
@@ -171,7 +172,7 @@ def say_what_it_fixes(found: Prediction) -> str:
             f", most of all “{plain(best.label)}” ({ui.format_score(best.live_score)} to "
             f"{ui.format_score(best.predicted_score)})"
         )
-    worse = f"; {len(found.worse):,} distinct queries would score lower" if found.worse else ""
+    worse = f"; {count_of(len(found.worse), 'distinct question')} would score lower" if found.worse else ""
     return f"{lifted}{closed}{worse}."
 
 
@@ -217,11 +218,11 @@ def render_lifting(found: Prediction) -> None:
     """The new documents that raise scores."""
     st.subheader("Documents that lift", anchor=False)
     if not found.lifting:
-        st.caption("No new document answers any query better than what is live.")
+        st.caption("No new document answers any question better than what is live.")
         return
     ui.show_table(
         [
-            {"document": each.document, "distinct queries": each.queries, "asked": each.asked,
+            {"document": each.document, "distinct questions": each.queries, "asked": each.asked,
              "total score gained": round(each.gain, 2)}
             for each in found.lifting
         ],
@@ -232,11 +233,11 @@ def render_lifting(found: Prediction) -> None:
 
 def render_unreached(found: Prediction) -> None:
     """The documents that no query reaches, meaning among its best passages and with a score that counts as covered."""
-    st.subheader("Documents that no query reaches", anchor=False)
+    st.subheader("Documents that no question reaches", anchor=False)
     rows = [{"document": name, "is": "new"} for name in found.unreached]
     rows += [{"document": name, "is": "live already"} for name in found.idle]
     if not rows:
-        st.caption("Every document is reached by some query.")
+        st.caption("Every document is reached by some question.")
         return
     ui.show_table(rows, key="corpus-prediction-unreached", file_name=f"unreached-{found.target}.csv")
 
@@ -275,7 +276,7 @@ def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequen
         return
     check = load_log_check(found.target, scope, Window(first, today))
     if check.total is None:
-        st.caption(f"None of these queries was asked since {ui.format_day(first)}.")
+        st.caption(f"None of these questions was asked since {ui.format_day(first)}.")
     else:
         render_check(check, f"in the log since {ui.format_day(first)}", key="log")
 
@@ -289,11 +290,11 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
     places = decimals_of(apart)
     st.markdown(
         f"Predicted **{total.predicted_score:.{places}f}**, measured **{total.measured_score:.{places}f}** "
-        f"{plain(where)}: off by {say_size(apart)} over {count_of(total.queries, 'query', 'queries')}."
+        f"{plain(where)}: off by {say_size(apart)} over {count_of(total.queries, 'question')}."
     )
     ui.show_table(
         [
-            {"topic": row.label, "queries": row.queries, "live": round(row.live_score, 3),
+            {"topic": row.label, "questions": row.queries, "live": round(row.live_score, 3),
              "predicted": round(row.predicted_score, 3), "measured": round(row.measured_score, 3),
              "predicted lifted": row.predicted_lifted_share,
              "measured lifted": row.measured_lifted_share}

@@ -34,7 +34,7 @@ def render_charts(board: Board, points: Sequence[MapPoint] | None) -> None:
         return
     with places[1]:
         event = ui.show_chart(
-            draw_map(coverage, points, colors), key="coverage-map", alt="Map of queries by meaning",
+            draw_map(coverage, points, colors), key="coverage-map", alt="Map of questions by meaning",
             rows=list_point_rows(coverage, points), column_config={"mean score": ui.score_column()}, on_select="rerun",
             selection_mode="points",
         )  # fmt: skip

@@ -72,5 +72,4 @@ def save_name(known: BacklogTopic, environment: str) -> None:
 def _record(change: Callable[[], int], known: BacklogTopic) -> None:
     """Run the change; the table, and this topic's address, follow it at once."""
     st.query_params["topic"] = known.topic_id
-    ui.record_change(change, place=place_of(known.topic_id))
-    load_shelved.clear()
+    ui.record_change(change, place=place_of(known.topic_id), forget=load_shelved.clear)

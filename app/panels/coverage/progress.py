@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.panels.coverage.resources import get_backfill, load_coverage
 from app.text import plain
+from core.wording.counts import count_of
 
 
 @st.fragment(run_every=1.0)
@@ -20,7 +21,10 @@ def render_progress(pending: Sequence[str]) -> None:
         progress = get_backfill().start(pending)
         st.session_state["coverage_embedding"] = True
     if progress.problem:
-        st.error(f"**New queries are not grouped** — {plain(progress.problem)}")
+        st.error(f"**New questions are not grouped** — {plain(progress.problem)}")
     else:
         share = progress.done / progress.total if progress.total else 0.0
-        st.progress(share, f"Reading {len(pending):,} new queries: {progress.done:,} done. They will join the topics.")
+        st.progress(
+            share,
+            f"Reading {count_of(len(pending), 'new question')}: {progress.done:,} done. They will join the topics.",
+        )

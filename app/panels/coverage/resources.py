@@ -32,7 +32,7 @@ def get_backfill() -> Backfill:
     return Backfill(get_embedder())
 
 
-@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring questions …")
 def load_coverage(scope: Scope, today: date, window_days: int, clusters: int | None) -> Coverage:
     """Return the topics of the low-scoring queries of a scope in the window."""
     return report_coverage(

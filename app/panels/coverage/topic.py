@@ -37,10 +37,14 @@ def render_topic(each: Shelved, board: Board, environment: str) -> None:
         render_figures(each, board)
         if each.known:
             when = f", set {ui.format_ago(each.decided)}" if each.decided else ""
-            st.caption(f"State: {each.known.state}{when}. First seen {ui.format_ago(each.known.first_seen)}.")
+            told = (ui.say_instant(each.decided, "Set"), ui.say_instant(each.known.first_seen, "First seen"))
+            st.caption(
+                f"State: {each.known.state}{when}. First seen {ui.format_ago(each.known.first_seen)}.",
+                help="  \n".join(filter(None, told)),
+            )
             render_decision(each.known, environment, is_reader=board.is_reader)
         else:
-            when = "it is added when all new queries are embedded and the number of topics is automatic"
+            when = "it joins once all new questions are read and the number of topics is automatic"
             st.caption(f"Not in the backlog yet: {when}.")
         names = ["Questions", "Nearest documents", "Cure", "History"]
         questions, nearest, cure, history = st.tabs(names)
@@ -65,7 +69,8 @@ def render_figures(each: Shelved, board: Board) -> None:
     if topic is None:
         seen = f": it was last seen {ui.format_ago(each.known.last_seen)}" if each.known else ""
         st.caption(
-            f"It is no topic of the last {days} days{seen}. What is still low of it may be part of another topic."
+            f"It is no topic of the last {days} days{seen}. What is still low of it may be part of another topic.",
+            help=ui.say_instant(each.known.last_seen) if each.known else None,
         )
         return
     if topic.keywords:
@@ -77,7 +82,7 @@ def render_figures(each: Shelved, board: Board) -> None:
         st.caption(f"Not grouped: the embedding model {model} does not know the language. Set a multilingual one.")
     share, of_drop = ui.format_share(topic.count / max(1, coverage.scored_count)), board.of_drop.get(each.topic_id)
     told = [
-        f"**{topic.count:,}** questions in the last {days} days", f"**{share}** of all",
+        f"**{topic.count:,}** question{'s' * (topic.count != 1)} in the last {days} days", f"**{share}** of all",
         f"mean score **{ui.format_score(topic.mean_score)}**", f"trend: **{topic.trend}**",
     ]  # fmt: skip
     told += [f"**{ui.format_share(of_drop)}** of the drop, in the last 7 days"] if of_drop is not None else []
@@ -116,7 +121,7 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
     with ui.showing_errors("The live index could not be searched"):
         nearest = load_nearest(topic.sample_queries)
         if not nearest.misses:
-            st.caption("Nearest documents: no index of this embedding model is live yet.")
+            st.caption("Nearest documents: no live index can be searched with the deck's model yet.")
             return
         misses = [miss for miss in nearest.misses if miss.score < coverage.threshold]
         said = f"Nearest documents in {plain(nearest.index_name)}; a question scores low under {coverage.threshold:.2f}"

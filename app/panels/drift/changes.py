@@ -9,19 +9,26 @@ from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.drift.operations import accept_level
 
+ACCEPTED = "drift-accept"  # where the outcome is said; the form itself may be gone then
+
 
 def render_acceptance(frame: ui.Frame) -> None:
     """The form that takes today's level as the new normal."""
     with st.expander("Accept the new level"), st.form("drift-accept", border=False):
         st.caption("The reference of this service restarts today, for everybody. The audit trail keeps it.")
         reason = st.text_input("Reason", key="drift_reason", max_chars=500)
-        if st.form_submit_button("Accept as the new normal", **lock(Action.DRIFT_ACCEPT, frame.environment)):
-            with ui.showing_errors("Nothing was changed"):
-                entry = accept_level(
-                    get_store(), frame.today, make_act(reason, frame.environment), service=frame.scope.service
-                )
-                load_drift.clear()
-                st.success(f"Recorded as audit entry {entry}. The reference restarts today.")
+        accepts = st.form_submit_button("Accept as the new normal", **lock(Action.DRIFT_ACCEPT, frame.environment))
+    if accepts:
+        ui.submit_change(
+            lambda: accept(frame, reason), effect="The reference restarts today.", place=ACCEPTED,
+            forget=load_drift.clear,
+        )  # fmt: skip
+
+
+def accept(frame: ui.Frame, reason: str) -> int:
+    """Take today's level of the service as the new normal."""
+    act = make_act(reason, frame.environment)
+    return accept_level(get_store(), frame.today, act, service=frame.scope.service)
 
 
 def render_alerts(frame: ui.Frame) -> None:

@@ -36,7 +36,7 @@ def render_figures(found: DriftOverview) -> None:
         (f"Mean score{since}", _show(report.recent_avg_score, places), MEAN_HELP),
         ("Reference", _show(report.baseline_avg_score, places), _say_reference(report)),
         ("Change", "—" if fell is None else say_change(-fell), None),
-        ("Empty hit lists", f"{found.states.empty:,}", "Searches that found nothing: often an outage"),
+        ("Found nothing", f"{found.states.empty:,}", "Searches without a single hit: often an outage"),
     )
     with st.container(horizontal=True):  # they wrap, so that no label is cut
         for label, value, told in figures:
@@ -126,7 +126,7 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
         {
             "segment": dimension.replace("_", " "),
             "value": ui.shorten(verdict.segment, 60),
-            "queries": verdict.count,
+            "questions": verdict.count,
             "mean": verdict.mean,
             "change": verdict.delta,
             "from": verdict.delta_low,

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.colors import ACCENT, QUIET
+from app.navigation import link_to
 from app.panels.ledger.resources import load_ledger
 from app.resources import get_store
 from app.text import plain
@@ -14,8 +15,10 @@ from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.ledger.entries import METRICS, EffectPrediction, EntryStatus, LedgerEntry, describe_effect
 from core.ledger.operations import predict_effect
+from core.wording.counts import count_of
 
 _MOST_DRAWN = 20
+_PLACE = "ledger-predict"
 _SYMBOLS = {
     EntryStatus.AS_PREDICTED: "✓ as predicted", EntryStatus.BETTER: "▲ better", EntryStatus.WORSE: "▼ worse",
     EntryStatus.TOO_EARLY: "… too early", EntryStatus.CANNOT_TELL: "? cannot tell",
@@ -35,7 +38,13 @@ def render_entries(entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
     ]  # fmt: skip
     columns = {name: st.column_config.TextColumn(width=width) for name, width in (("change", 280), ("why", 180))}
-    ui.show_table(rows, key="ledger-entries", file_name="ledger.csv", column_config=columns)
+    event = ui.show_table(
+        rows, key="ledger-entries", file_name="ledger.csv", column_config=columns, on_select="rerun",
+        selection_mode="single-row",
+    )  # fmt: skip
+    for place in event["selection"]["rows"][:1]:
+        if place < len(entries) and entries[place].change_id.isdigit():
+            link_to("audit", f"Open entry {entries[place].change_id}", entry=entries[place].change_id)
     st.caption(
         "Effects are changes of a daily mean, with a 95% interval. A change that reached some of the users is compared "
         "with the others on the same days; every other change, with up to eight weeks before it, adjusted for weekdays "
@@ -78,7 +87,7 @@ def render_comparison(entries: Sequence[LedgerEntry]) -> None:
     both = [entry for entry in entries if entry.predicted and entry.measured]
     if both:
         shown = both[:_MOST_DRAWN]
-        alt = f"Predicted and measured effects of {len(shown)} changes, each with its interval"
+        alt = f"Predicted and measured effects of {count_of(len(shown), 'change')}, each with its interval"
         rows = [
             {"when": entry.at, "change": entry.target, "metric": entry.metric.replace("_", " "),
              "predicted": describe_effect(entry.predicted), "measured": describe_effect(entry.measured),
@@ -99,10 +108,14 @@ def render_prediction(frame: ui.Frame) -> None:
         low = columns[1].number_input("At least", -1.0, 1.0, -0.01, 0.005, format="%.3f")
         high = columns[2].number_input("At most", -1.0, 1.0, 0.01, 0.005, format="%.3f")
         reason = st.text_input("Reason", max_chars=500)
-        if st.form_submit_button("Predict", **lock(Action.LEDGER_PREDICT, frame.environment)):
-            with ui.showing_errors("Nothing was predicted"):
-                predicted = EffectPrediction(value, low, high)
-                act = make_act(reason, frame.environment)
-                entry = predict_effect(get_store(), about.strip(), predicted, act, metric=metric, service=frame.service)
-                load_ledger.clear()
-                st.success(f"Recorded as audit entry {entry}. It counts for the next change of {plain(about.strip())}.")
+        predicts = st.form_submit_button("Predict", **lock(Action.LEDGER_PREDICT, frame.environment))
+    thing = about.strip()
+    if predicts:
+
+        def predict() -> int:
+            act, predicted = make_act(reason, frame.environment), EffectPrediction(value, low, high)
+            return predict_effect(get_store(), thing, predicted, act, metric=metric, service=frame.service)
+
+        said = f"It counts for the next change of {plain(thing)}."
+        ui.submit_change(predict, effect=said, place=_PLACE, forget=load_ledger.clear)
+    ui.render_said(_PLACE)

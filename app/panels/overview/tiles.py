@@ -14,7 +14,7 @@ from app.sparklines import render_sparkline
 from app.text import plain, plain_with_commands
 from core.drift.verdict import DriftStatus
 from core.overview import GAP_DAYS, Area, Standing
-from core.wording.counts import MOST_NAMED
+from core.wording.counts import MOST_NAMED, count_of
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
 FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its card counts
@@ -82,4 +82,4 @@ def render_outages(frame: ui.Frame) -> None:
         said = f":{look.color}[{look.symbol} {look.word}] of {name} since {since.day} {since:%b %Y}: show {name}"
         link_to("overview", said, environment=frame.environment, service=scope.service)
     if len(found) > MOST_NAMED:
-        st.caption(f"and {len(found) - MOST_NAMED} more services; choose them at the top")
+        st.caption(f"and {count_of(len(found) - MOST_NAMED, 'more service')}; choose them at the top")

@@ -40,5 +40,11 @@ def render_timeline(frame: ui.Frame) -> None:
         st.caption(f"Not on the timeline: {plain(problem)}")
     if rows := charts.list_change_rows(told.changes, since=first):
         with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):
-            ui.show_table(rows, key="overview-changes", file_name="changes.csv")
-            link_to("audit", "Open the audit trail to revert one")
+            event = ui.show_table(
+                rows, key="overview-changes", file_name="changes.csv", on_select="rerun", selection_mode="single-row"
+            )
+            chosen = [rows[place]["audit entry"] for place in event["selection"]["rows"] if place < len(rows)]
+            if chosen and chosen[0]:
+                link_to("audit", f"Open entry {chosen[0]}", entry=str(chosen[0]))
+            else:
+                link_to("audit", "Open the audit trail to revert one")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
+from functools import partial
 
 import streamlit as st
 
@@ -87,26 +88,34 @@ def render_put_off(each: PutOff, frame: ui.Frame) -> None:
         st.markdown(f"{plain(each.todo.text)} :gray[until {ui.format_day(each.until)}]", width="stretch")
         st.button(
             "Bring back", key=f"wake-{each.todo.key}", type="tertiary", on_click=bring_back,
-            args=(frame, each.todo.key), **lock(Action.TODO_WAKE, frame.environment),
+            args=(frame, each.todo.key, each.until), **lock(Action.TODO_WAKE, frame.environment),
         )  # fmt: skip
 
 
 def put_off(frame: ui.Frame, key: str, until: date, reason: str) -> None:
     """Put a line off. Runs before the page is drawn."""
 
-    def change() -> int:
-        act = make_act(reason, frame.environment)
-        return snooze_todo(get_store(), frame.scope, key, until=until, today=frame.today, by=act)
-
-    ui.record_change(change, effect=f"It comes back after {ui.format_day(until)}.", place=_PLACE)
-    load_snoozes.clear()
+    ui.record_change(
+        partial(_snooze, frame, key, until, reason), effect=f"It comes back after {ui.format_day(until)}.",
+        place=_PLACE, undo=partial(_wake, frame, key, "undone on the overview"), forget=load_snoozes.clear,
+    )  # fmt: skip
 
 
-def bring_back(frame: ui.Frame, key: str) -> None:
+def bring_back(frame: ui.Frame, key: str, until: date) -> None:
     """Bring a line back. Runs before the page is drawn."""
-    act = make_act("brought back on the overview", frame.environment)
-    ui.record_change(lambda: wake_todo(get_store(), frame.scope, key, today=frame.today, by=act), place=_PLACE)
-    load_snoozes.clear()
+    ui.record_change(
+        partial(_wake, frame, key, "brought back on the overview"), effect="It is on the list again.", place=_PLACE,
+        undo=partial(_snooze, frame, key, until, "undone on the overview"), forget=load_snoozes.clear,
+    )  # fmt: skip
+
+
+def _snooze(frame: ui.Frame, key: str, until: date, reason: str) -> int:
+    act = make_act(reason, frame.environment)
+    return snooze_todo(get_store(), frame.scope, key, until=until, today=frame.today, by=act)
+
+
+def _wake(frame: ui.Frame, key: str, reason: str) -> int:
+    return wake_todo(get_store(), frame.scope, key, today=frame.today, by=make_act(reason, frame.environment))
 
 
 def take_turns(todos: Iterable[Todo]) -> tuple[Todo, ...]:

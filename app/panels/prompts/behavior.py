@@ -27,13 +27,13 @@ def render_behavior(name: str, experiment: str, *, today: date, environment: str
     window = last_days(ui.RANGES[days or "30d"], until=today)
     found = load_behavior(name, experiment, window, environment)
     if not found.queries:
-        ui.render_empty("The retrieval log has no query in these days.", "quarterdeck import log.csv", link="drift")
+        ui.render_empty("The retrieval log has no question in these days.", "quarterdeck import log.csv", link="drift")
         return
     st.markdown(say_who_answers(found.versions, found.queries))
     cut = " There are more: these are the newest." if found.is_cut else ""
     missing = find_missing(found.versions)
     st.caption(
-        f"Live figures are means over those of the {found.queries:,} queries that carry them (n); offline ones are "
+        f"Live figures are means over those of the {found.queries:,} questions that carry them (n); offline ones are "
         f"those of the newest evaluated run of the version.{cut}{say_missing(missing)}"
     )
     rows = [
@@ -103,7 +103,7 @@ def say_who_answers(versions: tuple[VersionBehavior, ...], queries: int) -> str:
         f"**{plain(each.label) or 'no version named'}** {ui.format_share(each.live.queries / queries)}"  # type: ignore[union-attr]
         for each in answering[:6]
     )
-    return f"Of the live queries, these versions answered: {named}."
+    return f"Of the live questions, these versions answered: {named}."
 
 
 def _row(each: VersionBehavior) -> dict[str, object]:
@@ -111,7 +111,7 @@ def _row(each: VersionBehavior) -> dict[str, object]:
     return {
         "version": each.label or "(none)",
         "in production": "yes" if each.is_in_production else "" if each.prompt else "not registered",
-        "live queries": live.queries if live else 0,
+        "live questions": live.queries if live else 0,
         "live score": _say(live.score if live else None),
         "offline faithfulness": ui.format_score(offline.faithfulness if offline else None),
         "live faithfulness": _say(live.faithfulness if live else None),

@@ -11,7 +11,6 @@ from app import ui
 from app.downloads import offer_file
 from app.panels.prompts.case_edits import ANSWERABLE, EDITED, REFERENCE, REVIEWED, as_row, read_edits
 from app.panels.shared.cases import FIRST_SET
-from app.panels.shared.outcomes import Undo, render_outcome, run_change
 from app.resources import get_store
 from app.text import plain, show_unseen
 from app.visitor import lock, make_act, may_read_questions
@@ -24,7 +23,7 @@ from core.cases.store import CaseSetSummary, find_set, list_case_changes, list_c
 from core.errors import Forbidden, InvalidInput
 from core.tracking.cases import parse_cases
 
-_KEY = "cases"
+_PLACE = "cases"
 _MOST_BYTES = 20_000_000
 
 
@@ -35,7 +34,7 @@ def render_case_sets(environment: str) -> None:
         st.caption("Your role does not include reading questions: cases are only counted. Ask an admin.")
         ui.show_table([_count(each) for each in sets], key="case-sets", file_name="case_sets.csv")
         return
-    render_outcome(_KEY)
+    ui.render_said(_PLACE)
     if not sets:
         st.info("No case set is stored yet. Import a file of cases here, or add questions on Questions or Coverage.")
         st.code("quarterdeck cases import qa data/demo/cases/qa.jsonl", language=None)
@@ -124,10 +123,14 @@ def _save(found: CaseSet, shown: Sequence[StoredCase], seen: str, environment: s
         act = make_act(state[f"case-reason-{seen}"], environment)
         return change_cases(get_store(), found.name, edits.changed, act, removed=edits.removed, expected=found.version)
 
-    run_change(_KEY, change, said=f"Saved as version {found.version + 1}.", undo=_undo(found, environment))
+    _record(change, f"Saved as version {found.version + 1}.", _undo(found, environment))
 
 
-def _undo(found: CaseSet, environment: str) -> Undo:
+def _record(change: Callable[[], int], effect: str, undo: Callable[[], int]) -> None:
+    ui.record_change(change, effect=effect, place=_PLACE, undo=undo)
+
+
+def _undo(found: CaseSet, environment: str) -> Callable[[], int]:
     """What restores a set as it was before the change that made the next version."""
     name, version = found.name, found.version
 
@@ -135,7 +138,7 @@ def _undo(found: CaseSet, environment: str) -> Undo:
         act = make_act("undone on the page", environment)
         return restore_version(get_store(), name, version, act, expected=version + 1)
 
-    return Undo(restore)
+    return restore
 
 
 def _render_new(found: CaseSet, environment: str) -> None:
@@ -163,7 +166,7 @@ def _add(found: CaseSet, environment: str) -> None:
         act = make_act(state["case_new_reason"], environment)
         return add_cases(get_store(), found.name, [new], act, reviewer=act.actor, expected=found.version)
 
-    run_change(_KEY, add, said="The case is added.", undo=_undo(found, environment))
+    _record(add, "The case is added.", _undo(found, environment))
 
 
 def _render_golden(found: CaseSet, environment: str) -> None:
@@ -179,9 +182,9 @@ def _mark(found: CaseSet, environment: str) -> None:
     golden = not found.is_golden
     change = partial(_mark_golden, found.name, environment, golden=golden)
     former = next((each.name for each in list_sets(get_store()) if each.is_golden), "") if golden else found.name
-    undo = Undo(partial(_mark_golden, former or found.name, environment, golden=bool(former)))
+    undo = partial(_mark_golden, former or found.name, environment, golden=bool(former))
     said = f"{plain(found.name)} is {'now' if golden else 'no longer'} the golden set."
-    run_change(_KEY, change, said=said, undo=undo)
+    _record(change, said, undo)
 
 
 def _mark_golden(name: str, environment: str, *, golden: bool) -> int:
@@ -212,7 +215,7 @@ def _import(key: str, environment: str) -> None:
         cases = parse_cases(_read(state["case_import_file"]), source="the file")
         return import_cases(get_store(), name, cases, act, reviewer=act.actor, expected=former.version)
 
-    run_change(_KEY, change, said=f"Imported into {plain(name)}.", undo=_undo(former, environment))
+    _record(change, f"Imported into {plain(name)}.", _undo(former, environment))
 
 
 def _read(file: Any) -> str:
@@ -267,7 +270,7 @@ def _restore(found: CaseSet, environment: str) -> None:
         act = make_act(state[f"case-restore-reason-{found.name}"], environment)
         return restore_version(get_store(), found.name, version, act, expected=found.version)
 
-    run_change(_KEY, restore, said=f"Version {version} is restored.", undo=_undo(found, environment))
+    _record(restore, f"Version {version} is restored.", _undo(found, environment))
 
 
 def _render_case_history(found: CaseSet) -> None:

@@ -118,8 +118,9 @@ def render_cases(first: Contender, second: Contender, *, comparable: bool) -> No
         f"**{counts[Side.SECOND]}**, and **{counts[Side.TIE]}** are equal."
     )
     if not comparable and left_out:
-        hidden = f"{count_of(left_out, 'case')} that only one of them has {'is' if left_out == 1 else 'are'}"
-        st.caption(f"The runs are over different cases: {hidden} not shown.")
+        st.caption(
+            f"The runs are over different cases. Not shown: {count_of(left_out, 'case')} that only one of them has."
+        )
     wanted = st.segmented_control(
         "Cases", list(_SHOWN), default="all", required=True, key="cases", bind="query-params",
         label_visibility="collapsed",

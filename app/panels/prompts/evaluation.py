@@ -15,7 +15,6 @@ from app.panels.prompts.resources import (
     load_run_page,
 )
 from app.panels.shared.jobs import render_command
-from app.panels.shared.outcomes import render_outcome, run_change
 from app.resources import get_config, get_jobs, get_store
 from app.visitor import lock, make_act
 from core.audit.actions import Action
@@ -47,7 +46,7 @@ class CaseChoice:
 
 def render_evaluation() -> None:
     """Draw the form and the last evaluation that was started here."""
-    render_outcome(KIND)
+    ui.render_said(KIND)
     job = get_jobs().find(KIND)
     if job is None or job.state is not JobState.RUNNING:
         _render_form()
@@ -153,7 +152,7 @@ def _start(prompts: dict[str, str], choices: tuple[CaseChoice, ...]) -> None:
         subject = f"{', '.join(chosen)} on {cases.label}"
         return start_command(KIND, *arguments, subject=subject[:300], act=act)
 
-    run_change(KIND, start, said="The evaluation is started.")
+    ui.record_change(start, effect="The evaluation is started.", place=KIND)
 
 
 def say_end(job: Job, log: str) -> str:

@@ -49,7 +49,8 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
     entry = found.entry
     by = f"{plain(entry.actor)}, {ui.format_ago(entry.ts)}: {plain(ui.shorten(entry.reason, 200))}"
     brought = f"{found.promoted.partly} was brought to a part of the users" if found.promoted.partly else ""
-    st.caption(f"{plain(brought or f'{found.promoted.name} was promoted')} by {by}")
+    done = plain(brought or f"{found.promoted.name} was promoted")
+    st.caption(f"{done} by {by}", help=ui.say_instant(entry.ts))
     if live is None or live.version != found.promoted.version:
         now = live.label if live else "none"
         st.warning(f"The alias “production” is at {plain(now)}: it was moved outside of this deck since.")

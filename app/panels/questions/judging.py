@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import ui
 from app.panels.questions.resources import load_page
 from app.resources import get_store
-from app.text import plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
-from core.errors import QuarterdeckError
 from core.log.filters import LoggedQuestion
 from core.questions.operations import BAD, GOOD, judge_questions
+from core.wording.counts import count_of
 
 
 def render_judging(questions: Sequence[LoggedQuestion], environment: str, *, key: str) -> None:
@@ -30,20 +30,19 @@ def render_judging(questions: Sequence[LoggedQuestion], environment: str, *, key
             "Note", key=f"note-{key}", max_chars=500, placeholder="why (optional)", label_visibility="collapsed",
             width=220,
         )  # fmt: skip
-    if problem := st.session_state.pop("judge_problem", ""):
-        st.error(f"**Nothing was changed** — {problem}")
-    if said := st.session_state.pop("judge_said", ""):
-        st.toast(said, icon="✅")
+    ui.render_said(_place(key))
 
 
 def _judge(questions: tuple[LoggedQuestion, ...], value: float, key: str, environment: str) -> None:
     word, note = "good" if value > 0 else "bad", st.session_state[f"note-{key}"].strip()
-    try:
+
+    def judge() -> int:
         act = make_act(note or f"judged {word} on the questions page", environment)
-        entry = judge_questions(get_store(), questions, value, act, note=note)
-    except QuarterdeckError as error:
-        st.session_state["judge_problem"] = plain_error(error)
-        return
-    what = "1 answer" if len(questions) == 1 else f"{len(questions)} answers"
-    st.session_state["judge_said"] = f"Marked {what} {word}: audit entry {entry}."
-    load_page.clear()
+        return judge_questions(get_store(), questions, value, act, note=note)
+
+    said = f"Marked {count_of(len(questions), 'answer')} {word}."
+    ui.record_change(judge, effect=said, place=_place(key), forget=load_page.clear)
+
+
+def _place(key: str) -> str:
+    return f"judge-{key}"

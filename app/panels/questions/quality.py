@@ -71,8 +71,8 @@ def _say(sums: Mapping[str, MetricSums], days: int) -> str:
 
 def _detail(frame: ui.Frame) -> str:
     zone = load_service(frame.service).zone
-    days = "" if zone == "UTC" else f" Percentiles are those of UTC days, sums those of days in {zone}."
-    return f"From the rollups: percentiles are within 5%.{days} Scores of users, judges and reviewers count alike here."
+    days = "" if zone == "UTC" else f" They are those of UTC days, sums those of days in {zone}."
+    return f"The times are exact to 5%.{days} Scores of users, judges and reviewers count alike here."
 
 
 def _render_judged(found: Sequence[JudgedQuality], days: int) -> None:
@@ -112,8 +112,11 @@ def _explain(found: JudgedQuality, days: int) -> str:
         labels = count_of(mean.labels, "label")
         told = f"{labels} of a random review queue; from {mean.needed} on they correct the judge's mean"
     left_out = "".join(f" {count:,} could not be judged: {plain(problem)}." for problem, count in found.problems[:3])
-    have = "has" if found.others == 1 else "have"
-    others = f" {count_of(found.others, 'answer')} {have} a score of another judge or version." if found.others else ""
+    others = (
+        f" Not counted: {count_of(found.others, 'answer')} with a score of another judge or version."
+        if found.others
+        else ""
+    )
     return f"{name}, {days} days: {told}.{left_out}{others}"
 
 
@@ -137,7 +140,8 @@ def _render_segments(frame: ui.Frame, window: Window) -> None:
         st.caption("No question has a number here.")
         return
     columns = {
-        "p50 ms": st.column_config.NumberColumn(format="%.0f"), "p95 ms": st.column_config.NumberColumn(format="%.0f"),
+        "median, ms": st.column_config.NumberColumn(format="%.0f"),
+        "95% within, ms": st.column_config.NumberColumn(format="%.0f"),
         "cost a question": st.column_config.NumberColumn(format="$%.6f"),
         "tokens a question": st.column_config.NumberColumn(format="%.0f"),
     } | {name: ui.score_column() for name in ("feedback", "faithfulness", "relevancy")}  # fmt: skip
@@ -150,7 +154,7 @@ def _as_segment(value: str, sums: Mapping[str, MetricSums]) -> dict[str, Any]:
 
     return {
         "segment": show_unseen(value) or NO_VALUE, "timed": of("latency_ms").count,
-        "p50 ms": of("latency_ms").quantile(0.5), "p95 ms": of("latency_ms").quantile(0.95),
+        "median, ms": of("latency_ms").quantile(0.5), "95% within, ms": of("latency_ms").quantile(0.95),
         "cost a question": of("cost_usd").mean, "tokens a question": of("tokens").mean,
         "feedback": of("feedback").mean, "rated": of("feedback").count, "faithfulness": of("faithfulness").mean,
         "relevancy": of("relevancy").mean, "with faithfulness": of("faithfulness").count,

@@ -27,13 +27,13 @@ def draw_latency(days: _Days) -> None:
     figure = go.Figure()
     for share, color, dash in ((0.5, ACCENT, "solid"), (0.95, WARNING, "dash")):
         found = {day: sums.quantile(share) for day, sums in days.items()}
-        _add_line(figure, found, f"p{share * 100:.0f}", color, "%{y:,.0f} ms", dash=dash)
+        _add_line(figure, found, "median" if share == 0.5 else f"{share:.0%} within", color, "%{y:,.0f} ms", dash=dash)
     figure.update_yaxes(title="ms", rangemode="tozero")
     slow = {day: sums.quantile(0.95) or 0.0 for day, sums in days.items()}
     worst = max(slow, key=lambda day: slow[day])
     title = f"95% of the answers took up to {slow[worst]:,.0f} ms on the slowest day, {ui.format_day(worst)}"
     rows = [
-        {"day": day, "answers": sums.count, "p50 ms": sums.quantile(0.5), "p95 ms": sums.quantile(0.95)}
+        {"day": day, "answers": sums.count, "median, ms": sums.quantile(0.5), "95% within, ms": sums.quantile(0.95)}
         for day, sums in days.items()
     ]
     _show(figure, days, rows, title=title, key="quality-latency", alt="Latency of each day")

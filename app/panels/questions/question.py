@@ -107,7 +107,7 @@ def _render_again(question: LoggedQuestion) -> None:
         return
     key = f"again-{question.retrieval_id}"
     if not is_embedded(get_embedder(), question.query) and not st.session_state.get(key):
-        costs = "In the live and the waiting index. The question has no vector yet: loading the model takes seconds."
+        costs = "In the live and the waiting index. Nobody searched for it here yet: loading the model takes seconds."
         st.button("Search it again now", key=f"{key}-button", on_click=_remember, args=(key,), help=costs)
         return
     found = load_again(question.query)
@@ -195,11 +195,13 @@ def _render_similar(question: LoggedQuestion) -> None:
     scope = Scope(question.environment, question.service)
     known = load_known_questions(scope)
     if not known.texts or not question.query:
-        st.caption(f"None of the newest {known.asked:,} distinct questions has a vector yet: nothing to compare with.")
+        st.caption(
+            f"None of the newest {known.asked:,} distinct questions was read by the model yet: nothing to compare with."
+        )
         return
     found = load_similar(scope, question.query)
     st.caption(f"Compared with {len(known.texts):,} of the newest {known.asked:,} distinct questions: "
-               "the others have no vector yet.")  # fmt: skip
+               "the model has not read the others yet.")  # fmt: skip
     rows = [{"question": ui.shorten(show_unseen(each.text), 300), "similarity": each.similarity} for each in found]
     ui.show_table(rows, key=f"similar-{question.retrieval_id}", file_name="similar.csv",
                   column_config={"similarity": ui.score_column()})  # fmt: skip

@@ -17,6 +17,7 @@ from core.reviews.queues import ReviewLabel, ReviewQueue
 from core.reviews.reliability import FEWEST_SHARED, Reliability, ReliabilityStatus
 from core.reviews.report import QueueProgress, report_queue
 from core.reviews.tasks import CHOICES, QUESTIONS, LabelChoice, ReviewRule
+from core.wording.counts import count_of
 from quarterdeck.clock import to_ms
 from quarterdeck.scope import Scope
 
@@ -66,11 +67,10 @@ def render_reviews(frame: ui.Frame, low: LowScores) -> None:
 def say_reliability(found: Reliability) -> str:
     """Return how far reviewers agree, in one sentence."""
     if found.status is ReliabilityStatus.TOO_FEW:
-        return (
-            f"Agreement: {found.shared} questions have labels of two reviewers; from {FEWEST_SHARED} on it is measured."
-        )
+        shared = count_of(found.shared, "question")
+        return f"Agreement: {shared} with labels of two reviewers; from {FEWEST_SHARED} on it is measured."
     if found.status is ReliabilityStatus.NO_VARIANCE:
-        return f"Agreement: all labels of the {found.shared} questions that two reviewers labeled are equal."
+        return f"Agreement: all labels of {count_of(found.shared, 'question')} that two reviewers labeled are equal."
     same, alpha = ui.format_share(found.same), f"{found.alpha:.2f}"
     return (
         f"Agreement: Krippendorff's alpha {alpha} (95% interval {found.low:.2f} to {found.high:.2f}) over "
@@ -86,14 +86,14 @@ def _say_queue(queue: ReviewQueue) -> str:
 def _render_sentence(progress: QueueProgress) -> None:
     queue, total = progress.queue, len(progress.items)
     me = get_visitor().name
-    of = f"{total} question" if total == 1 else f"{total} questions"
+    of = count_of(total, "question")
     if queue.has_reviewer(me) and queue.closed is None:
         left = total - progress.given.get(me, 0)
         waits = "waits" if left == 1 else "wait"
         sentence = f"{left} of {of} {waits} for your label." if left else f"You have labeled all {of}."
     else:
         labels = sum(progress.given.values())
-        sentence = f"{labels} label{'' if labels == 1 else 's'} for {of}."
+        sentence = f"{count_of(labels, 'label')} for {of}."
     ui.render_verdict(sentence, _LOOK, detail=say_reliability(progress.reliability))
 
 

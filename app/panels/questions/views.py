@@ -1,5 +1,7 @@
 """Saved views: the filters of the page under a name, for everybody in the environment."""
 
+from functools import partial
+
 import streamlit as st
 
 from app import ui
@@ -25,7 +27,7 @@ def render_views(pairs: Pairs, environment: str) -> None:
             with left:
                 link_to("questions", plain(view.name), **_as_query(view.filters))
             right.button(
-                "Delete", key=f"view-{view.name}", type="tertiary", on_click=_delete, args=(view.name, environment),
+                "Delete", key=f"view-{view.name}", type="tertiary", on_click=_delete, args=(view, environment),
                 **lock(Action.VIEW_DELETE, environment),
             )  # fmt: skip
         if not views:
@@ -46,13 +48,22 @@ def _as_query(filters: Pairs) -> dict[str, list[str]]:
 def _save(pairs: Pairs, environment: str) -> None:
     name = st.session_state["questions_view_name"].strip()
 
-    def save() -> int:
-        return save_view(get_store(), SavedView(name, pairs), make_act(f"saved {_REASON}", environment))
+    former = next((view for view in load_views(environment).views if view.name == name), None)
+    undo = partial(_store, former, environment) if former else partial(_remove, name, environment)
+    save = partial(_store, SavedView(name, pairs), environment)
+    ui.record_change(save, effect="The view is saved.", undo=undo, forget=load_views.clear)
 
-    ui.record_change(save, effect="The view is saved.")
-    load_views.clear()
+
+def _delete(view: SavedView, environment: str) -> None:
+    ui.record_change(
+        partial(_remove, view.name, environment), effect="The view is deleted.",
+        undo=partial(_store, view, environment), forget=load_views.clear,
+    )  # fmt: skip
 
 
-def _delete(name: str, environment: str) -> None:
-    ui.record_change(lambda: delete_view(get_store(), name, make_act(f"deleted {_REASON}", environment)))
-    load_views.clear()
+def _store(view: SavedView, environment: str) -> int:
+    return save_view(get_store(), view, make_act(f"saved {_REASON}", environment))
+
+
+def _remove(name: str, environment: str) -> int:
+    return delete_view(get_store(), name, make_act(f"deleted {_REASON}", environment))

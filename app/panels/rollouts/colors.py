@@ -85,7 +85,7 @@ def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
         run, running = found.run(color), sight.running[color]
         rows.append(
             {"color": str(color), "traffic": "all" if sight.serving is color else "none",
-             "release": run.release if run else "—", "started": ui.format_ago(run.started) if run else "—",
+             "release": run.release if run else "—", "started": run.started if run else None,
              "state": _describe_color(sight, color), "address": site.service.find(color),
              "connections": sight.connections[color] if running else None}
         )  # fmt: skip

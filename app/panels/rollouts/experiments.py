@@ -137,7 +137,7 @@ def render_verdict(report: ExperimentReport) -> None:
     if found.ended:
         what = f"everybody gets {found.winner}" if found.winner else "no choice was made"
         ended = f"Ended by {found.ended_by} {ui.format_ago(found.ended)}, {what}: {found.conclusion}"
-        st.markdown(plain(ended))
+        st.markdown(plain(ended), help=ui.say_instant(found.ended))
     st.caption(plain(say_design(report)))
     if report.reasons:
         st.markdown("Likely reasons:\n" + "\n".join(f"- {plain(line)}" for line in report.reasons))

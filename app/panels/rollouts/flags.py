@@ -109,13 +109,13 @@ def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
         key="kill-row", help="Asks once, then turns the flag off: every caller gets the default in its code",
     )  # fmt: skip
     keys = tuple(row.flag.key for row in shown)
-    mark_chosen(keys)
     rows = [describe_row(row, environment, with_kill=may) for row in shown]
     empty = {name for name in rows[0] if name in MAY_BE_EMPTY and not any(row[name] not in ("", None) for row in rows)}
+    columns = {"changed": ui.age_column(), **({"kill": column} if may else {})}
     ui.show_table(
         [{name: cell for name, cell in row.items() if name not in empty} for row in rows],
-        key=_TABLE, file_name="flags.csv", column_config={"kill": column} if may else {},
-        on_select=lambda: select_row(keys), selection_mode=("single-row", "single-cell"),
+        key=_TABLE, file_name="flags.csv", column_config=columns,
+        **ui.open_by_row(_TABLE, keys, key="flag"),
     )  # fmt: skip
     render_kill([row.flag for row in shown], _KILL)
     if all(row.evaluations is None for row in shown):
@@ -133,27 +133,12 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
         "planned": say_next(row.schedule, now=datetime.now(UTC)) if row.schedule else "",
         "evaluations, 24 h": row.evaluations,
         "stale": "; ".join(row.staleness),
-        "changed": ui.format_ago(flag.updated),
+        "changed": flag.updated,
         "by": ui.shorten(flag.updated_by, 40),
         "owner": ui.shorten(row.details.owner, 40),
         "tags": ", ".join(row.details.tags),
         "description": ui.shorten(row.details.description),
     }
-
-
-def mark_chosen(keys: Sequence[str]) -> None:
-    """Mark the row of the flag that is shown in full, however it was chosen."""
-    chosen = st.query_params.get("flag", keys[0])
-    rows = [keys.index(chosen)] if chosen in keys else []
-    st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-
-
-def select_row(keys: Sequence[str]) -> None:
-    """Open the flag whose row was clicked; a second click on it changes nothing."""
-    selection = st.session_state[_TABLE]["selection"]
-    rows = [*(row for row, _ in selection["cells"]), *selection["rows"]]
-    if rows and rows[0] < len(keys):
-        st.query_params["flag"] = keys[rows[0]]
 
 
 def kill_row(flags: Sequence[Flag]) -> None:

@@ -56,7 +56,8 @@ def render_request(request: ChangeRequest) -> None:
     """One request: who asks for what, the difference, the effect, and the forms for the decision."""
     with st.container(border=True):
         asked = f"{plain(request.requester)} {ui.format_ago(request.created)}"
-        st.markdown(f"**Request {request.request_id}**: {plain(request.describe())}, asked by {asked}")
+        said = f"**Request {request.request_id}**: {plain(request.describe())}, asked by {asked}"
+        st.markdown(said, help=ui.say_instant(request.created))
         st.text(request.reason)
         for each in request.changes:
             st.code(diff_states(each.before, each.after) or "no difference", language=None)
@@ -172,5 +173,5 @@ def _row(request: ChangeRequest) -> dict[str, object]:
     return {
         "request": request.request_id, "state": str(request.state), "change": request.describe(),
         "asked by": request.requester, "decided by": request.decided_by, "reason": request.reason,
-        "note": request.note, "asked": ui.format_ago(request.created), "audit entry": request.entry_id or None,
+        "note": request.note, "asked": request.created, "audit entry": request.entry_id or None,
     }  # fmt: skip

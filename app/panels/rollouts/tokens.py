@@ -114,11 +114,11 @@ def _revoke(environment: str) -> int:
     return revoke_token(get_store(), state["token-revoked"], make_act(state["token-revoke-reason"], environment))
 
 
-def _row(token: Token, now: datetime) -> dict[str, str]:
+def _row(token: Token, now: datetime) -> dict[str, object]:
     return {
         "token": token.name, "starts with": f"{token.hint}…", "state": token.describe_state(now),
         "scopes": ", ".join(token.scopes), "environment": token.environment,
         "services": ", ".join(token.services) or "all",
         "valid until": f"{token.expires:%d %b %Y}" if token.expires else "no expiry",
-        "made": ui.format_ago(token.created), "by": token.created_by,
+        "made": token.created, "by": token.created_by,
     }  # fmt: skip

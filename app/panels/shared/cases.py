@@ -6,7 +6,6 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to
-from app.panels.shared.outcomes import Undo, render_outcome, run_change
 from app.resources import get_store
 from app.text import plain, show_unseen
 from app.visitor import lock, make_act, may_read_questions
@@ -36,7 +35,7 @@ def render_adding(
     if not may_read_questions(EVERYWHERE):  # a set holds questions of every environment
         return
     locked = lock(Action.CASE_ADD, environment)
-    render_outcome(key)
+    ui.render_said(key)
     if not st.session_state.get(f"adding-{key}"):
         st.button(
             label, key=f"propose-{key}", icon=":material/playlist_add:", on_click=_open, args=(key,),
@@ -103,7 +102,6 @@ def _as_row(each: Proposal) -> dict[str, object]:
 
 def _open(key: str) -> None:
     st.session_state[f"adding-{key}"] = True
-    st.session_state.pop(f"outcome-{key}", None)
 
 
 def _close(key: str) -> None:
@@ -121,8 +119,7 @@ def _add(key: str, wanted: Sequence[NewCase], name: str, version: int, environme
         return restore_version(get_store(), name, version, act, expected=version + 1)
 
     said = f"Added {count_of(len(wanted), 'case')} to {plain(name)}."
-    run_change(key, add, said=said, undo=Undo(undo))
-    if st.session_state[f"outcome-{key}"][0] == "success":
+    if ui.record_change(add, effect=said, place=key, undo=undo):
         _close(key)
 
 

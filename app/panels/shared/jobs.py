@@ -91,7 +91,10 @@ def _render_badge(job: Job, title: str, said: str) -> None:
     color, symbol, word = _WORDS[job.state]
     when = f"started {ui.format_ago(job.started)}" if job.ended is None else f"ended {ui.format_ago(job.ended)}"
     who = f"{plain(title)} of {plain(job.subject)}, {when}, by {plain(job.actor)}"
-    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}")
+    st.markdown(
+        f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}",
+        help=ui.say_instant(job.ended or job.started),
+    )
 
 
 def last_line(job: Job) -> str:

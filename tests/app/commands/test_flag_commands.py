@@ -189,7 +189,7 @@ def test_an_import_says_what_it_moved_or_left_out(quarterdeck: Run, store: Store
     file.write_text(json.dumps({"flags": {"f": flag}}))
     said = quarterdeck("flags", "import", file, "--database", url)
     assert said.out.splitlines() == [
-        "1 flags changed: f", "note: f: the field 'owner' was left out: flagd knows no such field",
+        "1 flag changed: f", "note: f: the field 'owner' was left out: flagd knows no such field",
     ]  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_an_export_of_another_tool_is_taken_and_what_has_no_counterpart_gets_a_l
     file.write_text(json.dumps({"features": features}))
     said = quarterdeck("flags", "import", file, "--environment", "staging", "--database", url)
     assert said.out.splitlines() == [
-        "1 flags changed: good",
+        "1 flag changed: good",
         "left out: bad: rule 1: it is in a namespace",
         "Rollouts keep their shares but not their users: GrowthBook uses another hash.",
     ]

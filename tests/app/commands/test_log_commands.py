@@ -57,7 +57,7 @@ def test_fewer_than_ten_low_queries_are_too_little_to_cluster(store: Store, url:
     append_retrievals(store, rows)
     answer = quarterdeck("topics", "--database", url, "--json")
     assert (answer.code, answer.json) == (0, [])
-    assert "too few queries" in answer.err
+    assert "too few questions" in answer.err
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_asking_more_often_makes_a_topic_larger_than_having_more_wordings() -> N
 def test_fewer_than_ten_queries_are_too_little_to_cluster_and_say_so() -> None:
     answer = find_topics(asked((9,)), blobs((9,)), clusters=3)
     assert answer.status is TopicStatus.TOO_LITTLE
-    assert answer.reason == "too few queries to cluster: 9, and at least 10 are needed"
+    assert answer.reason == "too few questions to group: 9 scored low, at least 10 are needed"
     assert find_topics([], np.empty((0, 16), dtype=np.float32)).status is TopicStatus.TOO_LITTLE
 
 

@@ -22,7 +22,7 @@ from tests.core.drift.test_report import NOW, TODAY
 MONDAY = date(2026, 3, 2)
 NUMBER = r"(-?\d+\.\d+)"
 STATED = re.compile(rf"(?:fell|rose|fallen) by {NUMBER}")
-MEANS = re.compile(rf"{NUMBER} over ([\d,]+) recent quer(?:y|ies) against {NUMBER} (over ([\d,]+) before|expected)")
+MEANS = re.compile(rf"{NUMBER} over ([\d,]+) recent questions? against {NUMBER} (over ([\d,]+) before|expected)")
 SHAPES = ("flat", "drop", "dip", "long dip", "rise", "rise and fall", "slow", "two drops", "noise", "odd days")
 
 

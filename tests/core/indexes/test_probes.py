@@ -72,7 +72,7 @@ def test_the_mean_score_of_recent_queries_must_hold():
     live = [hits(("a", 0.8)), hits(("b", 0.6))]
     assert check_scores(live, [hits(("a", 0.79)), hits(("b", 0.58))], LIMITS).passed
     fallen = check_scores(live, [hits(("a", 0.8)), []], LIMITS)
-    assert (fallen.passed, fallen.reason) == (False, "the mean score of recent queries goes from 0.70 to 0.40")
+    assert (fallen.passed, fallen.reason) == (False, "the mean score of recent questions goes from 0.70 to 0.40")
 
 
 def test_a_report_passes_when_all_of_it_does_and_says_why_not():

@@ -121,7 +121,7 @@ def test_files_are_listed_folder_by_folder_and_found_by_name(repo: DvcRepo) -> N
     assert [row["file"] for row in rows(listed)][:3] == ["../", "guides/", "data.bin"]
     found = open_tab("Files", search="EAL", version="v1")
     assert [row["file"] for row in rows(found)] == ["corpus/guides/eal.txt"]
-    assert "1 of 8 files of v1 have “eal” in their path" in said(found)
+    assert "“eal” is in the path of 1 of the 8 files of v1" in said(found)
     assert "There is no nowhere in v1" in said(open_tab("Files", path="nowhere", version="v1"))
 
 
@@ -343,7 +343,7 @@ def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store
     save_prediction(deck, found, ME, scope=CHAT)
     app = open_tab("What would it fix?")
     assert re.search(
-        r"\*\*v2\*\* would lift \*\*\d\d%\*\* of the low-scoring queries, most of all “.*vpp", said(app).lower()
+        r"\*\*v2\*\* would lift \*\*\d\d%\*\* of the low-scoring questions, most of all “.*vpp", said(app).lower()
     )
     topics = {str(row["topic"]): row for row in rows(app, 0)}
     vpp = next(row for name, row in topics.items() if "vpp" in name.lower())

@@ -140,9 +140,9 @@ def test_a_promotion_without_a_decision_changes_nothing(own: Tracking, demo_url:
 
 def test_live_figures_stand_beside_offline_ones(own: Tracking, demo_url: str) -> None:
     app = open_page("prompts", tab="Live", days="90d")
-    table = table_with(app, "live queries").set_index("version")
+    table = table_with(app, "live questions").set_index("version")
     ((count, mean),) = ask(demo_url, f"SELECT COUNT(*), AVG(score) FROM {CHAT_ROWS} AND prompt_version = 'v3'")
-    assert table.loc["v3", "live queries"] == count
+    assert table.loc["v3", "live questions"] == count
     assert table.loc["v3", "live score"].startswith(f"{mean:.2f}")
     assert table.loc["v2", "in production"] == "yes"
     assert table.loc["v1", "offline faithfulness"].startswith("0.")
@@ -163,7 +163,7 @@ def test_live_figures_that_services_report_have_their_column(own: Tracking, demo
         rows = [Retrieval(datetime.now(UTC), "why", 0.5, **fields) for _ in range(2)]
         append_retrievals(store, rows)
     app = open_page("prompts", tab="Live")
-    table = table_with(app, "live queries").set_index("version")
+    table = table_with(app, "live questions").set_index("version")
     query = "SELECT COUNT(feedback), AVG(feedback) FROM retrievals JOIN scopes ON scopes.id = scope_id"
     ((count, mean),) = ask(demo_url, f"{query} WHERE environment = 'production' AND prompt_version = 'v3'")
     assert table.loc["v3", "live feedback"] == f"{mean:+.2f} (n = {count:,})"
@@ -243,7 +243,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
         "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
         "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],
         "Promote": lambda: "In production: **qa v2**" in said(app),
-        "Live": lambda: "has no query in these days" in app.main.info[0].value,
+        "Live": lambda: "has no question in these days" in app.main.info[0].value,
     }
     assert shown[tab](), said(app)
 
