@@ -151,6 +151,9 @@ def _judge(
         counted, asked = sum(k for k, _ in before), sum(n for _, n in before)
         if len(before) < MIN_DAYS or asked < MIN_QUESTIONS:
             return None
+        _, lost, of = last[0]
+        if lost / of < counted / asked + LEAST_JUMP / 2:
+            return None  # longer runs hold this day, too
         chance = ERROR / len(OutageKind) / (1 if length == 1 else RUN_DAYS - 1)
         if _is_jump([each[1:] for each in last], before, chance):
             count, questions = sum(k for _, k, _ in last), sum(n for _, _, n in last)
