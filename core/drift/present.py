@@ -29,10 +29,6 @@ class PresentScale:
         bridge = next((each for each in self.maps if each.former == model), None)
         return bridge.apply(score) if bridge else score
 
-    def find_error(self, model: str) -> float:
-        """Return by how much the map of another model misses the mean; 0 without one."""
-        return next((each.error for each in self.maps if each.former == model), 0.0)
-
 
 RAW = PresentScale()
 

@@ -82,14 +82,15 @@ def report_drift(
     maps = list_model_maps(store, scope)
     models = find_model_days(segments["model"], today=over, maps=maps)
     scale = find_scale(segments["model"], maps, today=over) if maps else RAW
-    whole = [day for day in aside.kept if day.count]
+    whole = tuple(day for day in aside.kept if day.count)
     waiting = frozenset[date]() if models else opened.list_pending()
     pending = tuple(day for day in whole if day.day in waiting)
-    days = carry_days([day for day in whole if day.day not in waiting], recorded["model"], scale)
+    days = tuple(day for day in whole if day.day not in waiting)
     if models and models.bridge:
-        since_today = [day for day in days if day.day > over]
-        days = (*models.days, *since_today)
+        days = (*models.days, *carry_days([day for day in days if day.day > over], recorded["model"], scale))
         segments = {name: bridge_values(values, models) for name, values in segments.items()}
+    else:
+        days = carry_days(days, recorded["model"], scale)
     report = decide_drift(models.days if models else days, accepted_on=accepted_on, **options)
     report = _explain_nothing(report, aside.kept, today=today, accepted_on=accepted_on)
     report = _with_outage(report, aside.kept, today=over, accepted_on=accepted_on, window_days=window_days)
