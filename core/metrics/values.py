@@ -161,8 +161,8 @@ def _value_of(dimension: str, dialect: str) -> ColumnElement[Any]:
     if dimension in DIMENSIONS:
         return func.coalesce(c[dimension], "")
     if dialect == "postgresql":
-        raw = cast(c.attributes, JSONB)[dimension]
-        kind, text = func.jsonb_typeof(raw), raw.as_string()
+        document, name = cast(c.attributes, JSONB), literal(dimension, Text)
+        kind, text = func.jsonb_typeof(document.op("->")(name)), document.op("->>")(name)
         is_true, is_false = (and_(kind == "boolean", text == word) for word in ("true", "false"))
     else:
         path = "$." + json.dumps(dimension, ensure_ascii=False)
