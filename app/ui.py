@@ -238,8 +238,13 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
 
 @contextmanager
 def holding(height_px: int) -> Iterator[None]:
-    """Keep the place of what is being read on a page that was just opened, as high as what comes."""
+    """Keep the place of what is being read on a page that was just opened, as high as what comes.
+
+    On later runs the place stays, empty: browsers know elements by their places, and all that follow would be made
+    anew, without the visitor's focus.
+    """
     if not st.session_state.get("is_just_opened"):
+        st.empty()
         yield
         return
     with st.skeleton(height=height_px):

@@ -76,8 +76,10 @@ def test_the_table_of_a_chart_is_reached_by_keyboard_and_every_button_has_a_name
     switch = page.get_by_role("button", name="Table of: The median score")
     switch.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="Chart of: The median score")).to_be_visible(timeout=PATIENCE_MS)
+    back = page.get_by_role("button", name="Chart of: The median score")
+    expect(back).to_be_visible(timeout=PATIENCE_MS)
     visit.wait()
+    expect(back).to_be_focused(timeout=PATIENCE_MS)
     named = [said for said in page.get_by_test_id("stMain").get_by_role("button", name="CSV").all_inner_texts() if said]
     assert len(named) == len(set(named)) > 1  # those of other tabs are not shown
     for button in page.locator("[class*='st-key-chart-'] button").all():
