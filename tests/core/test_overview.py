@@ -163,7 +163,7 @@ def test_hits_without_a_score_are_not_called_searches_that_find_nothing(store: S
     day = LAST - timedelta(days=1)
     append_retrievals(store, [Retrieval(day + timedelta(seconds=n), f"q{n}", documents=["a"]) for n in range(90)])
     area = describe_drift(report_drift(store, scope=DEFAULT_SCOPE, today=TODAY), lambda: pytest.fail("no drop"))
-    assert (area.figure, area.change) == ("11%", "of the last days' searches had no score")
+    assert (area.figure, area.change) == ("13%", "of the last days' searches had no score")
     assert [todo.text for todo in area.todos] == ["Hits come without a score: check what the service logs"]
 
 

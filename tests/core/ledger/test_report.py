@@ -79,14 +79,15 @@ def test_a_change_acts_from_its_hour_in_the_zone_of_the_service(store):
             midnight + timedelta(days=day, minutes=30 * at), f"question {at} of {day}",
             0.6 + 0.1 * (day >= 0) + float(rng.normal(0, 0.01)), session_id=f"s{at}-{day}",
         )
-        for day in range(-60, 1)
+        for day in range(-60, 3)
         for at in range(40)
     ]  # fmt: skip
     append_retrievals(store, rows)
     change = swap(ts=midnight.astimezone(UTC), entry_id=None)
-    (entry,) = report_ledger(store, [change], scope=SCOPE, today=date(2026, 11, 11), threshold=THRESHOLD).entries
+    (entry,) = report_ledger(store, [change], scope=SCOPE, today=date(2026, 11, 13), threshold=THRESHOLD).entries
     assert (entry.at, entry.at.tzinfo) == (change.ts, UTC)
     assert entry.change_id == "index:default:2026-11-09T11:00:00Z"
+    assert entry.measured.after == 3  # the day before is no part of it
     assert entry.measured.size == pytest.approx(0.1, abs=0.01)
 
 
