@@ -44,7 +44,7 @@ def keep_selection(name: str, ids: Sequence[str]) -> KeptSelection:
 
     Streamlit keeps the places of selected rows: after others came to these places, they would be taken for selected.
     """
-    former_key, former_ids = st.session_state.get(f"{name}-rows", ("", ()))
+    former_key, former_ids = st.session_state.get(f"{name}-rows", (name, ()))
     selected = st.session_state.get(former_key, {}).get("selection", {}).get("rows", ())
     chosen = {former_ids[place] for place in selected if place < len(former_ids)}
     key = f"{name}-{crc32(repr(tuple(ids)).encode()):08x}"
