@@ -69,7 +69,9 @@ def test_rules_and_dashboard_name_metrics_that_there_are() -> None:
 def test_rules_and_dashboard_ask_for_labels_that_each_metric_has() -> None:
     """docs/metrics.md is held against what is exported; here the queries are held against it."""
     table = re.findall(r"^\| (`quarterdeck_.+?) \| \w+ \| (.*?) \|", METRICS.read_text(encoding="utf-8"), re.MULTILINE)
-    labels = {name: set(re.findall(r"`(\w+)`", told)) for names, told in table for name in re.findall(r"`(\w+)`", names)}
+    labels = {
+        name: set(re.findall(r"`(\w+)`", told)) for names, told in table for name in re.findall(r"`(\w+)`", names)
+    }
     asked = 0
     for query in list_queries():
         for name, selected in re.findall(r"\b(quarterdeck_\w+)\{([^}]*)\}", query):

@@ -25,7 +25,7 @@ from core.metrics.operations import add_metric, remove_metric
 from quarterdeck.scope import Scope
 
 router = make_router("metrics")
-OwnName = Annotated[str, Path(min_length=1, max_length=MAX_METRIC_NAME)]
+OwnName = Annotated[str, Path(min_length=1, max_length=MAX_METRIC_NAME, examples=["resolution rate"])]
 
 
 class MetricAnswer(Answered):

@@ -21,6 +21,7 @@ from app.http.v1.models import (
     Service,
     Untrusted,
     cut_page,
+    lead_to,
 )
 from app.http.v1.reads import load_coverage, load_threshold, today_of
 from app.http.v1.routing import make_router
@@ -135,7 +136,9 @@ Filters = Annotated[
 ViewName = Annotated[str, Path(min_length=1, max_length=80)]
 
 
-@router.get("/v1/questions")
+@router.get("/v1/questions", responses=lead_to(get_question={"parameters": {
+    "retrieval_id": "$response.body#/items/0/retrieval_id", "service": "$request.query.service",
+}}))  # fmt: skip
 def list_questions(
     caller: From,
     environment: Environment = None,

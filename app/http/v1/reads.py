@@ -132,9 +132,7 @@ def load_shelved(scope: Scope, days: int, *, readable: bool) -> tuple[ShelvedTop
 def load_emerging(scope: Scope, *, readable: bool) -> EmergingReport:
     """Return the topics that are new, as the last look found them; without questions unless `readable`."""
     store, today = get_store(), today_of(scope)
-    return _emerging.get(
-        (store, scope, today, readable), lambda: report_emerging(store, scope, readable=readable)
-    )
+    return _emerging.get((store, scope, today, readable), lambda: report_emerging(store, scope, readable=readable))
 
 
 def load_changes(scope: Scope) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:

@@ -56,7 +56,9 @@ KINDS: dict[str, Values] = {
 }
 
 
-def make_days(metric: str, *, seed: int = 5, worse: float = 1.0, days: int = DAYS, since: int = CHANGED) -> list[DayValue]:
+def make_days(
+    metric: str, *, seed: int = 5, worse: float = 1.0, days: int = DAYS, since: int = CHANGED
+) -> list[DayValue]:
     factor = np.where(np.arange(days) >= since, worse, 1.0)
     values = KINDS[metric](np.random.default_rng(seed), factor)
     return [DayValue(FIRST + timedelta(days=at), float(value), 2_000) for at, value in enumerate(values)]
@@ -125,7 +127,9 @@ def test_an_alarm_is_over_once_the_level_is_back() -> None:
     days = [DayValue(FIRST + timedelta(days=at), float(value), 2_000) for at, value in enumerate(values)]
     assert judge("failed_share", days[:120]).level is Level.ALERT
     assert judge("failed_share", days).level is Level.OK
-    [change] = list_changes(days, find_metric("failed_share"), today=FIRST + timedelta(days=160), **shape("failed_share"))
+    [change] = list_changes(
+        days, find_metric("failed_share"), today=FIRST + timedelta(days=160), **shape("failed_share")
+    )
     assert change.ended_on and 119 <= (change.ended_on - FIRST).days <= 135
     assert change.before == pytest.approx(0.02, abs=0.003) and change.since == pytest.approx(0.032, abs=0.004)
 
