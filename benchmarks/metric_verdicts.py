@@ -1,4 +1,4 @@
-"""How often the sequential verdict of alerts calls quiet metrics, and how soon it calls a change of half, by simulation.
+"""How often the sequential verdict of alerts calls quiet metrics, and how soon it calls a change, by simulation.
 
 Run: python -m benchmarks.metric_verdicts
 

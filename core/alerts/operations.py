@@ -234,7 +234,8 @@ def _tell_edit(store: Store, change: Change, book: AlertBook, former: AlertRule,
     gone = replace(former, channels=left)
     end_alarms(store, change.connection, book, gone, alarmed, reason=reason, environment=environment, now=now)
     if is_another:
-        return save_states(change.connection, environment, rule.name, {}, expected_version=version)
+        save_states(change.connection, environment, rule.name, {}, expected_version=version)
+        return
     added = replace(rule, channels=tuple(name for name in rule.channels if name not in former.channels))
     for service, state in alarmed.items():
         if not state.is_snoozed(change.at_ms):
@@ -242,7 +243,7 @@ def _tell_edit(store: Store, change: Change, book: AlertBook, former: AlertRule,
             message = compose_message(rule, state, state.told, scope=scope, now=now)
             put_in_queues(store, change.connection, book, added, [message], environment=environment, now=now)
     # Written anew, so that a check that ends an alarm meanwhile is a conflict.
-    return save_states(change.connection, environment, rule.name, states, expected_version=version)
+    save_states(change.connection, environment, rule.name, states, expected_version=version)
 
 
 def _end_rule(store: Store, change: Change, book: AlertBook, rule: AlertRule) -> None:

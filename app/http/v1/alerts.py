@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.alerting import open_sources
 from app.http.backends import get_config, get_store
@@ -57,7 +57,7 @@ from quarterdeck.clock import from_ms
 
 router = make_router("alerts")
 
-RuleName = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME)]
+RuleName = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, examples=["on-call"])]
 Days = Annotated[int, Field(ge=1, le=MOST_DAYS)]
 
 
@@ -98,6 +98,15 @@ class AlertFields(Asked):
 
 class AlertChange(Reasoned, AlertFields):
     """A rule under its name. With `url` and `secret` it calls a signed webhook of its own; else name `channels`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"metric": "failed_share", "side": "above", "alert": 0.05, "for_days": 2, "reason": "users notice"},
+                {"metric": "latency_p95", "reason": "no limit fits: by the sequential verdict"},
+            ]
+        }
+    )
 
     url: str = Field("", max_length=MOST_URL)
     secret: str = Field("", max_length=200)

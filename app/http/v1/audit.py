@@ -59,7 +59,7 @@ class RevertChange(Reasoned):
     seen: int = Field(ge=1, le=2**53, description="The newest entry about the same thing that you saw.")
 
 
-EntryId = Annotated[int, Path(ge=1, le=2**53)]
+EntryId = Annotated[int, Path(ge=1, le=2**53, examples=[1])]
 
 
 @router.get("/v1/audit", name="list_audit_entries")

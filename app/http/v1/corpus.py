@@ -159,7 +159,7 @@ class RollbackChange(Reasoned):
 
 
 Revision = Annotated[str, Path(min_length=1, max_length=200)]
-AliasName = Annotated[str, Path(min_length=1, max_length=100)]
+AliasName = Annotated[str, Path(min_length=1, max_length=100, examples=["default"])]
 
 
 @router.get("/v1/corpus/versions")

@@ -22,6 +22,7 @@ from app.http.v1.models import (
     Untrusted,
     Version,
     cut_page,
+    lead_to,
 )
 from app.http.v1.routing import make_router
 from core.audit.acts import Act
@@ -93,7 +94,9 @@ class FlagChange(Reasoned):
     version: int = Field(
         ge=0, description="The version that was read: 409 if somebody changed it since; 0 to create it."
     )
-    definition: dict[str, Any]
+    definition: dict[str, Any] = Field(
+        examples=[{"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}]
+    )
     confirm: str = Field("", max_length=LONGEST_KEY, description="The flag's key, if most of production would change.")
     environment: str | None = Field(None, max_length=64)
 
@@ -146,11 +149,15 @@ class ScheduleMove(Reasoned):
     version: int = Field(ge=0)
 
 
-Key = Annotated[str, Path(min_length=1, max_length=LONGEST_KEY, description="It may contain slashes.")]
+Key = Annotated[
+    str, Path(min_length=1, max_length=LONGEST_KEY, description="It may contain slashes.", examples=["use_hyde"])
+]
 ScheduleId = Annotated[int, Path(ge=1, le=2**53)]
 
 
-@router.get("/v1/flags", name="list_flags")
+@router.get("/v1/flags", name="list_flags", responses=lead_to(get_flag={"parameters": {
+    "key": "$response.body#/items/0/key",
+}}))  # fmt: skip
 def list_all_flags(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[FlagRowAnswer]:
@@ -161,7 +168,10 @@ def list_all_flags(
     return Page[FlagRowAnswer](items=tuple(map(_describe_row, items)), next=following)
 
 
-@router.get("/v1/flags/{key:path}", name="get_flag")
+@router.get("/v1/flags/{key:path}", name="get_flag", responses=lead_to(move_flag={
+    "parameters": {"key": "$response.body#/key"},
+    "requestBody": {"version": "$response.body#/version", "on": False, "reason": "it answers too slowly"},
+}))  # fmt: skip
 def get_one_flag(caller: From, key: Key, environment: Environment = None) -> FlagAnswer:
     """Return one flag."""
     return FlagAnswer(**_tell(get_flag(get_store(), caller.find_environment(environment), key)))

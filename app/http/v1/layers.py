@@ -127,9 +127,9 @@ class HoldoutEnd(Reasoned):
     environment: str | None = Field(None, max_length=64)
 
 
-@router.get("/v1/layers", name="list_layers", responses=lead_to(remove_layer={
+@router.get("/v1/layers", name="list_layers", responses=lead_to(remove_layer={"requestBody": {
     "name": "$response.body#/items/0/name", "version": "$response.body#/items/0/version", "reason": "no test needs it",
-}))  # fmt: skip
+}}))  # fmt: skip
 def list_all_layers(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[LayerAnswer]:
@@ -174,9 +174,9 @@ def leave_one_layer(body: LayerExit, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, leave)
 
 
-@router.get("/v1/holdout", name="get_holdout", responses=lead_to(end_holdout={
+@router.get("/v1/holdout", name="get_holdout", responses=lead_to(end_holdout={"requestBody": {
     "version": "$response.body#/version", "reason": "the quarter is over",
-}))  # fmt: skip
+}}))  # fmt: skip
 def get_running_holdout(caller: From, environment: Environment = None) -> HoldoutAnswer:
     """Return the holdout of an environment, and the flags that keep out of it."""
     named = caller.find_environment(environment)

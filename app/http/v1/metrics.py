@@ -44,7 +44,7 @@ router = make_router("metrics")
 Dimension = Annotated[
     str, Query(min_length=1, max_length=128, description="A built-in dimension, or one that the service declares.")
 ]
-OwnName = Annotated[str, Path(min_length=1, max_length=MAX_METRIC_NAME)]
+OwnName = Annotated[str, Path(min_length=1, max_length=MAX_METRIC_NAME, examples=["resolution rate"])]
 
 
 class MetricAnswer(Answered):

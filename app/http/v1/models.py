@@ -32,7 +32,10 @@ class Asked(BaseModel):
 class Reasoned(Asked):
     """A change, which needs a reason for the audit trail."""
 
-    reason: str = Field(min_length=1, max_length=MOST_TEXT, description="Why: it goes into the audit trail.")
+    reason: str = Field(
+        min_length=1, max_length=MOST_TEXT, description="Why: it goes into the audit trail.",
+        examples=["it answers too slowly"],
+    )  # fmt: skip
 
 
 class Page(Answered, Generic[_Item]):
@@ -43,24 +46,35 @@ class Page(Answered, Generic[_Item]):
 
 
 Environment = Annotated[
-    str | None, Query(max_length=64, description="The environment (default: the token's, else the deck's own).")
+    str | None,
+    Query(
+        max_length=64,
+        description="The environment (default: the token's, else the deck's own).",
+        examples=["production"],
+    ),
 ]
 Service = Annotated[
-    str | None, Query(max_length=128, description="The service (default: the only one that you may see).")
+    str | None,
+    Query(max_length=128, description="The service (default: the only one that you may see).", examples=["docs-chat"]),
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="How many items a page has at most.")]
 Position = Annotated[str | None, Query(max_length=400, description="`next` of the page before.")]
-Reason = Annotated[str, Query(min_length=1, max_length=MOST_TEXT, description="Why: it goes into the audit trail.")]
+Reason = Annotated[
+    str,
+    Query(
+        min_length=1, max_length=MOST_TEXT, description="Why: it goes into the audit trail.", examples=["not needed"]
+    ),
+]
 Version = Annotated[int, Query(ge=0, description="The version that was read: 409 if somebody changed it since.")]
 Days = Annotated[int, Query(ge=1, le=90, description="How many days the window has, today included.")]
 
 
-def lead_to(**bodies: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Return what an operation says of its answer: the operations that follow, and their bodies made from it.
+def lead_to(**links: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Return what an operation says of its answer: the operations that follow, and what of it they are asked with.
 
-    They are links of OpenAPI: readers see what to send next, and programs can follow them.
+    They are links of OpenAPI, with `parameters` or a `requestBody`: readers see what to send next, and programs follow.
     """
-    return {200: {"links": {name: {"operationId": name, "requestBody": body} for name, body in bodies.items()}}}
+    return {200: {"links": {name: {"operationId": name, **link} for name, link in links.items()}}}
 
 
 def cut_page(items: Sequence[_Item], cursor: str | None, limit: int) -> tuple[Sequence[_Item], str | None]:

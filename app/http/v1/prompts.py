@@ -11,7 +11,7 @@ from app.http.backends import get_config, get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.flags import ExperimentAfter, read_experiment
-from app.http.v1.models import Answered, Limit, Page, Position, Reasoned, Untrusted, cut_page, read_position
+from app.http.v1.models import Answered, Limit, Page, Position, Reasoned, Untrusted, cut_page, lead_to, read_position
 from app.http.v1.reads import get_tracking
 from app.http.v1.routing import make_router
 from core.errors import NotFound
@@ -110,7 +110,9 @@ def list_tracking_experiments(caller: From, limit: Limit = 50, cursor: Position 
     return Page[str](items=tuple(items), next=following)
 
 
-@router.get("/v1/runs")
+@router.get("/v1/runs", responses=lead_to(get_run={"parameters": {
+    "run_id": "$response.body#/items/0/run_id",
+}}))  # fmt: skip
 def list_runs(
     caller: From,
     experiment: Named = None,

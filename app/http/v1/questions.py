@@ -21,6 +21,7 @@ from app.http.v1.models import (
     Service,
     Untrusted,
     cut_page,
+    lead_to,
 )
 from app.http.v1.reads import get_embedder, load_coverage, load_known_questions, load_low, today_of
 from app.http.v1.routing import make_router
@@ -136,7 +137,9 @@ Filters = Annotated[
 ViewName = Annotated[str, Path(min_length=1, max_length=80)]
 
 
-@router.get("/v1/questions")
+@router.get("/v1/questions", responses=lead_to(get_question={"parameters": {
+    "retrieval_id": "$response.body#/items/0/retrieval_id", "service": "$request.query.service",
+}}))  # fmt: skip
 def list_questions(
     caller: From,
     environment: Environment = None,

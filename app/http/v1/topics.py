@@ -20,6 +20,7 @@ from app.http.v1.models import (
     Service,
     Untrusted,
     cut_page,
+    lead_to,
 )
 from app.http.v1.reads import GAP_DAYS, get_embedder, load_emerging, load_low, load_named_coverage, today_of
 from app.http.v1.routing import make_router
@@ -171,7 +172,9 @@ class TopicNameChange(Reasoned):
 TopicId = Annotated[str, Path(min_length=1, max_length=64)]
 
 
-@router.get("/v1/topics")
+@router.get("/v1/topics", responses=lead_to(get_topic={"parameters": {
+    "topic_id": "$response.body#/topics/items/0/topic_id", "service": "$request.query.service",
+}}))  # fmt: skip
 def list_topics(
     caller: From,
     environment: Environment = None,
@@ -226,7 +229,9 @@ def get_topic(
     return _describe_topic(topic, known.get(topic.topic_id))
 
 
-@router.get("/v1/backlog", name="list_backlog")
+@router.get("/v1/backlog", name="list_backlog", responses=lead_to(get_backlog_topic={"parameters": {
+    "topic_id": "$response.body#/items/0/topic_id",
+}}))  # fmt: skip
 def list_topics_seen(
     caller: From,
     environment: Environment = None,

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from core.access.credentials import issue_token
+from core.access.scopes import TokenScope
 from quarterdeck.store import Store
-from tests.app.http.v1.conftest import make_tokens
+from tests.app.http.v1.conftest import ACT, make_tokens
 from tests.browser.conftest import serving
 from tests.conftest import Demo, copy_home
 
 
 @pytest.mark.deep
 @pytest.mark.slow
-@pytest.mark.parametrize("token", ["operator", "answers"])
+@pytest.mark.parametrize("token", ["operator", "one service"])
 def test_the_document_holds_for_whatever_schemathesis_sends(demo: Demo, tmp_path: Path, token: str) -> None:
     home = tmp_path / "home"
     copy_home(demo.config.home, home)
     with closing(Store(f"sqlite:///{home / 'quarterdeck.db'}")) as store:
         secrets = make_tokens(store)
+        own = [TokenScope.READ, TokenScope.QUESTIONS, TokenScope.CHANGE]
+        secrets["one service"] = issue_token(store, "one service", own, ACT, services=("docs-chat",))[0]
     with serving(home, QUARTERDECK_OTLP_GRPC_PORT="off") as server:
         done = subprocess.run(
             [
