@@ -11,7 +11,7 @@ from typing import Any
 
 from core.approvals.operations import amend_request
 from core.approvals.people import find_lost_role
-from core.approvals.requests import ChangeRequest, get_request, list_requests, note_expired, save_decision
+from core.approvals.requests import ChangeRequest, get_request, has_expired, list_requests, save_decision, save_expired
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
 from core.audit.gate import READY, Origin, RequestState, WantedChange
@@ -100,7 +100,9 @@ def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int
 def apply_due_requests(store: Store, *, now: datetime) -> tuple[str, ...]:
     """Apply every request that was approved for a time that has come; return a line each."""
     lines = []
-    note_expired(store, at_ms=to_ms(now))
+    if has_expired(store, at_ms=to_ms(now)):
+        with store.begin() as connection:
+            save_expired(connection, at_ms=to_ms(now))
     for request in list_requests(store, states=(RequestState.SCHEDULED,)):
         if request.due is not None and request.due <= now and can_apply(request):
             try:

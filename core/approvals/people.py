@@ -61,8 +61,8 @@ def find_lost_role(
     grants, is_own = list_grants(store), fold_name(name) in changed
     if not is_own and not (is_person and any(each == EVERYONE or each.startswith(GROUP) for each in changed)):
         return ""
-    groups = () if is_own else (each.who.removeprefix(GROUP) for each in grants if each.who.startswith(GROUP))
-    roles = combine_grants(grants, name, tuple(groups))
+    groups = [] if is_own else [each.who.removeprefix(GROUP) for each in grants if each.who.startswith(GROUP)]
+    roles = combine_grants(grants, name, groups)
     refusals = (explain_refusal(roles, action, environment) for action in actions)
     refusal = next((each for each in refusals if each), "")
     return f"{name} lost a role since: {refusal.partition(';')[0]}" if refusal else ""

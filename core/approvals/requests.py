@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from core.audit.actions import read_action
 from core.audit.gate import READY, RequestState, WantedChange
@@ -80,15 +80,21 @@ def save_decision(connection: Connection, request: ChangeRequest, **values: Any)
         raise Conflict(f"request {request.request_id} was changed meanwhile; reload and read it again")
 
 
-def note_expired(store: Store, *, at_ms: int) -> None:
-    """Keep that requests expired, so that a clock that is set back revives none; an observation."""
-    over = (change_requests.c.state.in_(OPEN), change_requests.c.expires_ms <= at_ms)
+def has_expired(store: Store, *, at_ms: int) -> bool:
+    """Return whether requests expired of which that is not kept yet."""
+    query = select(change_requests.c.id).where(*_is_over(at_ms)).limit(1)
     with store.read() as connection:
-        if connection.scalar(select(change_requests.c.id).where(*over).limit(1)) is None:
-            return
-    with store.begin() as connection:
-        values = {"state": RequestState.EXPIRED, "version": change_requests.c.version + 1}
-        connection.execute(update(change_requests).where(*over).values(values))
+        return connection.scalar(query) is not None
+
+
+def save_expired(connection: Connection, *, at_ms: int) -> None:
+    """Keep that requests expired, so that a clock that is set back revives none."""
+    values = {"state": RequestState.EXPIRED, "version": change_requests.c.version + 1}
+    connection.execute(update(change_requests).where(*_is_over(at_ms)).values(values))
+
+
+def _is_over(at_ms: int) -> tuple[ColumnElement[bool], ...]:
+    return change_requests.c.state.in_(OPEN), change_requests.c.expires_ms <= at_ms
 
 
 def _read(row: Any) -> ChangeRequest:

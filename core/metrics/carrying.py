@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.drift.daily import MIN_QUERIES, student_to_normal
-from core.metrics.daily import MetricDay
-from core.metrics.definition import USERS, MetricDefinition, Statistic
+from core.metrics.definition import USERS, MetricDay, MetricDefinition, Statistic
 
 ERROR = 0.05  # chance that any segment is named although all changed alike
 CARRIES = 0.5  # least share of the change that a segment must explain to carry it

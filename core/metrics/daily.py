@@ -6,7 +6,6 @@ by the values of a dimension.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from core.log.metrics import MetricSums, list_metric_days, list_metric_segment_d
 from core.log.retrievals import ScopeDays, Window, calendar_of, list_days, list_dimensions
 from core.log.values import DailyScores, States
 from core.metrics.builtin import BUILT_IN, find_metric
-from core.metrics.definition import ERROR, USERS, MetricDefinition, MetricSource, Statistic
+from core.metrics.definition import ERROR, USERS, MetricDay, MetricDefinition, MetricSource, Statistic
 from core.metrics.records import list_own_metrics
 from core.metrics.values import (
     RowsRead,
@@ -32,18 +31,6 @@ from quarterdeck.store import Store
 
 _Sum = TypeVar("_Sum", ValueSum, UserNumber)
 _ROLLED_UP = {MetricSource.LATENCY: "latency_ms", MetricSource.COST: "cost_usd", MetricSource.TOKENS: "tokens"}
-
-
-@dataclass(frozen=True, slots=True)
-class MetricDay:
-    """A metric on one day: its value in its own unit (shares 0 to 1), and how much is behind it.
-
-    `count` is the number of questions, numbers, or (for a ratio, a share of an event) of what it is divided by.
-    """
-
-    day: date
-    count: float
-    value: float
 
 
 def list_metrics(store: Store, scope: Scope) -> tuple[MetricDefinition, ...]:

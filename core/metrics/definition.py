@@ -6,6 +6,7 @@ Built-in metrics (`builtin.py`) and those that people define (`records.py`) have
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -107,6 +108,18 @@ class MetricDefinition:
     def definition(self) -> str:
         """What it is in words, such as "95th percentile of latency" or "share of users with the event resolved"."""
         return _say_definition(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDay:
+    """A metric on one day: its value in its own unit (shares 0 to 1), and how much is behind it.
+
+    `count` is the number of questions, numbers, or (for a ratio, a share of an event) of what it is divided by.
+    """
+
+    day: date
+    count: float
+    value: float
 
 
 def define_metric(

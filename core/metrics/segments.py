@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 from core.log.retrievals import Window
 from core.metrics.carrying import Carrier, find_carrier, has_parts
-from core.metrics.daily import MetricDay, read_metric_days, read_metric_segments
-from core.metrics.definition import MetricDefinition, say_metric_amount, say_metric_value
+from core.metrics.daily import read_metric_days, read_metric_segments
+from core.metrics.definition import MetricDay, MetricDefinition, say_metric_amount, say_metric_value
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 

@@ -160,14 +160,16 @@ def _value_of(dimension: str, dialect: str) -> ColumnElement[Any]:
         return literal("")
     if dimension in DIMENSIONS:
         return func.coalesce(c[dimension], "")
+    kind: ColumnElement[Any]
+    text: ColumnElement[Any]
     if dialect == "postgresql":
         document, name = cast(c.attributes, JSONB), literal(dimension, Text)
         kind, text = func.jsonb_typeof(document.op("->")(name)), document.op("->>")(name)
-        is_true, is_false = (and_(kind == "boolean", text == word) for word in ("true", "false"))
+        is_true, is_false = and_(kind == "boolean", text == "true"), and_(kind == "boolean", text == "false")
     else:
         path = "$." + json.dumps(dimension, ensure_ascii=False)
         kind, text = func.json_type(c.attributes, path), cast(func.json_extract(c.attributes, path), Text)
-        is_true, is_false = kind == "true", kind == "false"
+        is_true, is_false = and_(kind == "true"), and_(kind == "false")
     return case((is_true, "True"), (is_false, "False"), else_=func.coalesce(text, ""))
 
 

@@ -16,8 +16,8 @@ from core.log.service_operations import save_service
 from core.log.services import ServiceSettings
 from core.metrics.builtin import find_builtin
 from core.metrics.carrying import find_carrier, has_parts
-from core.metrics.daily import MetricDay, read_metric_days, read_metric_segments
-from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.metrics.daily import read_metric_days, read_metric_segments
+from core.metrics.definition import MetricDay, MetricDefinition, MetricSource, Statistic
 from core.metrics.segments import report_metric_segments
 from quarterdeck.log import as_log
 from quarterdeck.recorder import append_retrievals

@@ -45,3 +45,13 @@ def test_a_holdout_is_started_read_and_ended(deck: Deck) -> None:
     assert deck.post("/v1/holdout/end", {"version": 9, "reason": "measured"}).status_code == 409
     assert deck.post("/v1/holdout/end", {"version": found["version"], "reason": "measured"}).status_code == 200
     assert deck.post("/v1/holdout/end", {"version": 3, "reason": "measured"}).status_code == 404
+
+
+def test_the_holdout_is_compared_with_the_rest(deck: Deck) -> None:
+    assert deck.get("/v1/holdout/report").status_code == 404
+    started = deck.post("/v1/holdout/start", {"name": "2026q4", "share_pct": 5, "reason": "measure"})
+    assert started.status_code == 200, started.text
+    found = deck.get("/v1/holdout/report?metric=latency").json()
+    assert (found["name"], found["metric"], found["held_out_users"], found["harm"]) == ("2026q4", "latency", 0, None)
+    assert found["sentence"].startswith("Too early to tell: 0 users held out")
+    assert deck.get("/v1/holdout/report?metric=speed").status_code == 400

@@ -37,3 +37,14 @@ def test_wrong_metrics_are_refused_in_one_line(deck):
     wrong = deck.post("/v1/metric-definitions/late", {**STARS, "statistic": "ratio"})
     assert (wrong.status_code, "per: give what" in wrong.json()["detail"]) == (400, True)
     assert deck.post("/v1/metric-definitions/late", {**STARS, "statistic": "median"}).status_code in (400, 422)
+
+
+def test_a_metric_is_read_by_segment(deck):
+    path = "/v1/metric-definitions/score/segments?service=answers&dimension=prompt_version"
+    found = deck.get(path, token="reader")
+    assert found.status_code == 200, found.text
+    body = found.json()
+    assert (body["metric"], body["dimension"], body["carrier"]) == ("score", "prompt_version", None)
+    assert sum(each["count"] for each in body["segments"]) == body["whole"]["count"] > 0
+    assert deck.get(path.replace("prompt_version", "tenant"), token="reader").json()["field"] == "dimension"
+    assert deck.get(path.replace("answers", "billing"), token="answers").status_code == 403
