@@ -145,7 +145,7 @@ def expect_false_alarms(rule: AlertRule, quiet: Sequence[DayValue], *, seed: int
         if rule.metric == MEAN_SCORE:
             basis = "the rate of the sequential verdict, measured on 28 stores"
             return FalseAlarms(DRIFT_ALARMS_A_YEAR, None, None, basis)
-        basis = "at most, as measured on 13 kinds of simulated metrics"
+        basis = "at most, as measured on 14 kinds of simulated metrics"
         return FalseAlarms(CHANGE_ALARMS_A_YEAR, None, None, basis)
     if len(quiet) < FEWEST_QUIET:
         return FalseAlarms(None, None, None, f"{len(quiet)} quiet days are too few to say, {FEWEST_QUIET} are needed")

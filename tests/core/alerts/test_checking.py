@@ -420,7 +420,8 @@ def test_a_rule_that_turns_to_another_metric_ends_its_alarm_about_the_former(sto
     run(store, send=keep(told))
     save_alert_rule(store, replace(rule, metric="volume", alert=1.0, channels=("comes",)), replace(ME, at=NOW))
     run(store, send=keep(told))
-    assert told == [("leaves", "answers", "firing"), ("leaves", "answers", "resolved"), ("comes", "answers", "firing")]
+    assert told[0] == ("leaves", "answers", "firing")
+    assert sorted(told[1:]) == [("comes", "answers", "firing"), ("leaves", "answers", "resolved")]
 
 
 def test_a_webhook_that_becomes_a_rule_s_own_is_told_that_it_fires(store):

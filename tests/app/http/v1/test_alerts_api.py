@@ -36,7 +36,7 @@ def test_a_rule_with_a_channel_is_saved_seen_and_removed(deck):
     ("change", "field"),
     [
         ({"metric": "mood"}, "metric"),
-        ({"alert": None}, "kind"),
+        ({"metric": "coverage_gap", "alert": None}, "kind"),
         ({"channels": ["nobody"]}, "channels"),
         ({"from_status": "stable"}, "from_status"),
         ({"url": "https://example.org/", "secret": "short"}, "secret"),
