@@ -43,8 +43,8 @@ class ChangeOutcome:
 def record_change(
     change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None,
     offers_undo: bool = True, undo: Callable[[], int] | None = None, forget: Callable[[], object] | None = None,
-) -> bool:  # fmt: skip
-    """Run one operation from a callback, and keep its outcome for `render_said`; return whether it was made.
+) -> None:  # fmt: skip
+    """Run one operation from a callback, and keep its outcome for `render_said`.
 
     `place` names the control; `done_at` where success is said instead, if the control is gone then. `undo` takes the
     change back and returns the audit entry of that; what the audit trail can restore by itself needs none. `forget`
@@ -70,7 +70,12 @@ def record_change(
     if forget is not None:
         forget()
     st.session_state[_KEY] = st.session_state[_TOLD] = outcome
-    return outcome.kind == "success"
+
+
+def was_made() -> bool:
+    """Whether the last change was made."""
+    outcome = st.session_state.get(_KEY)
+    return outcome is not None and outcome.kind == "success"
 
 
 def submit_change(

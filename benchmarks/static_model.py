@@ -2,7 +2,7 @@
 
 Run: `python -m benchmarks.static_model FOLDER [--words FOLDER]`. Each token of the vocabulary is embedded by
 the bundled model, the vectors are reduced by principal components and weighted by the token's rank (Zipf), and a text
-is the mean of its tokens. sentence-transformers loads the folder like any other model. About a minute on an idle processor;
+is the mean of its tokens. sentence-transformers loads the folder like any other model. It takes about a minute, or
 seconds with `--words`, when only the tokens of the texts in a folder are embedded.
 """
 

@@ -50,7 +50,8 @@ class IntakeCounter:
         self._examples: dict[Counted, str] = {}
         self._warned: set[tuple[str, str]] = set()
         self.on_count: Callable[[], None] = lambda: None  # called after each count, to wake whoever sends it
-        self._start_afresh()
+        self._counts = Counter[Counted]()
+        self._counting = Lock()
         _counters.add(self)
 
     def take(self, rows: int) -> None:
@@ -91,7 +92,8 @@ class IntakeCounter:
         self.on_count()
 
     def _start_afresh(self) -> None:
-        self._counts: Counter[Counted] = Counter()
+        """In a new process: what was counted before the fork is sent by the parent, and its lock may be held."""
+        self._counts = Counter[Counted]()
         self._counting = Lock()
 
 

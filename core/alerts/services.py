@@ -92,7 +92,7 @@ def _open(address: str) -> Any:
     import apprise
     from apprise.plugins import url_to_dict
 
-    parts = url_to_dict(address)
+    parts = url_to_dict(address)  # type: ignore[no-untyped-call]
     if parts is None:
         return None
     _check_parts(parts)

@@ -35,8 +35,9 @@ class FileContent:
 def scan(path: Path, *, is_text: bool) -> FileContent:
     """Return what reading all of a file tells. Raises OSError.
 
-    Text without a mark at its start is UTF-16 if every other of its first bytes, such as a header's, is zero. It is Windows-1252 if more of
-    its lines are not UTF-8 than are UTF-8 beyond ASCII; otherwise a line that is not UTF-8 is one wrong row.
+    Text without a mark at its start is UTF-16 if every other of its first bytes, such as a header's, is zero. It is
+    Windows-1252 if more of its lines are not UTF-8 than are UTF-8 beyond ASCII; otherwise a line that is not UTF-8 is
+    one wrong row.
     """
     digest, right, wrong, start = hashlib.sha256(), 0, 0, b""
     with path.open("rb") as file:

@@ -245,7 +245,7 @@ def _word(run: Run, names: Iterable[str]) -> str:
     """The first of these parameters or tags that holds a name, and not a text such as the prompt itself."""
     for name in names:
         for kept in (run.params, run.tags):
-            value = _get_alike(kept, name, "").strip()
+            value = str(_get_alike(kept, name, "")).strip()
             if value and len(value) <= _LONGEST_NAME and "\n" not in value and "{" not in value:
                 return value
     return ""

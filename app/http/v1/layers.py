@@ -28,7 +28,6 @@ from core.rollouts.layers import (
     start_holdout,
     take_out,
 )
-from quarterdeck.hashing import CBOR
 
 router = make_router("rollouts")
 Name = Annotated[
@@ -90,7 +89,7 @@ class LayerCreation(Reasoned):
 
     name: Name
     description: str = Field("", max_length=300)
-    hash_version: HashVersion = CBOR
+    hash_version: HashVersion = "fractional-v3"
     environment: str | None = Field(None, max_length=64)
 
 
@@ -116,7 +115,7 @@ class HoldoutStart(Reasoned):
 
     name: Name
     share_pct: float = Field(ge=0.001, le=MOST_HELD_OUT_PCT, examples=[5.0])
-    hash_version: HashVersion = CBOR
+    hash_version: HashVersion = "fractional-v3"
     environment: str | None = Field(None, max_length=64)
 
 

@@ -1,6 +1,7 @@
 """The charts of compared runs: faithfulness against cost, the cases of each, and every metric that differs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -32,7 +33,7 @@ def place_runs(contenders: Sequence[Contender]) -> dict[str, int]:
 
 def render_pareto(contenders: Sequence[Contender], places: _Places) -> None:
     """Draw faithfulness against cost."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"run": each.label, "USD per 1,000": 1_000 * (each.cost_usd or 0.0), "faithfulness": each.faithfulness}
         for each in contenders
     ]

@@ -119,7 +119,8 @@ def _add(key: str, wanted: Sequence[NewCase], name: str, version: int, environme
         return restore_version(get_store(), name, version, act, expected=version + 1)
 
     said = f"Added {count_of(len(wanted), 'case')} to {plain(name)}."
-    if ui.record_change(add, effect=said, place=key, undo=undo):
+    ui.record_change(add, effect=said, place=key, undo=undo)
+    if ui.was_made():
         _close(key)
 
 
