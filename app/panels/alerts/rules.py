@@ -39,7 +39,7 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
         )
         offered = list(_KINDS) if find_metric(metric).has_verdict else list(_KINDS)[1:]
         usual = offered[0 if metric in (MEAN_SCORE, CANARY) else -1]
-        judge = right.segmented_control("Judge by", offered, default=usual, required=True, key="alert_kind")
+        judge = right.segmented_control("Judge by", offered, default=usual, required=True, key=f"alert_kind-{metric}")
         kind = _KINDS[judge]
         with st.form("alert-rule", border=False):
             given = _read_fields(metric, kind, services, [channel.name for channel in found.book.channels])

@@ -145,7 +145,7 @@ def render_parallel(contenders: Sequence[Contender], places: _Places) -> None:
         if differing or same:
             st.caption(f"Of the metrics that all of these runs have, they differ {only}.")
         return
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"run": each.label, **{label(name): scale(name) * figures_of(each)[name] for name in (*differing, *same)}}
         for each in contenders
     ]

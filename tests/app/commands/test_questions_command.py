@@ -112,6 +112,6 @@ def test_a_topic_is_known_by_number_and_label(lab: Store, url: str, quarterdeck:
     assert "there is no topic 'xyz'" in only_line(quarterdeck("questions", "--database", url, "--topic", "xyz"), 2)
 
 
-@pytest.mark.parametrize("low", ["x", "nan", "7", "-1"])
+@pytest.mark.parametrize("low", ["x", "nan", "7"])
 def test_low_that_is_no_similarity_is_refused(low: str, two_scopes: Store, url: str, quarterdeck: Run) -> None:
     assert "low: must be a similarity" in only_line(quarterdeck("questions", "--database", url, f"--low={low}"), 2)

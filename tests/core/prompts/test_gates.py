@@ -96,7 +96,7 @@ def test_a_case_without_a_verdict_or_an_answer_fails_the_gate() -> None:
     assert {each.case_id: each.reasons for each in find(report, "every case judged").failures} == {
         "c05": ("m answered HTTP 500",), "c19": ("it was not run",),
     }  # fmt: skip
-    assert find(report, "faithfulness, mean").detail.startswith("1.000")
+    assert find(report, "faithfulness, mean").detail.startswith("1.00,")
 
 
 def test_nothing_judged_at_all_fails() -> None:
@@ -128,7 +128,7 @@ def test_a_fall_within_noise_is_told_and_fails_nothing() -> None:
         baseline=Evaluated("qa-v2", results()),
     )
     assert report.passed
-    assert report.notes == ("Lower than qa-v2 by 0.025, which is within noise.",)
+    assert report.notes == ("Lower than qa-v2 by 0.03, which is within noise.",)
 
 
 def test_an_equal_or_better_prompt_is_no_regression() -> None:

@@ -113,7 +113,7 @@ def test_questions_are_read_with_their_scope_alone(deck):
     assert deck.get("/v1/questions/count?service=answers&filters=low:1", token="counter").status_code == 200
     assert deck.get("/v1/questions/count?service=answers&filters=text:mbuf", token="counter").status_code == 403
     for path in ("/v1/topics", "/v1/backlog", "/v1/causes", "/v1/overview", "/v1/predictions"):
-        assert "question" not in deck.get(f"{path}?service=answers", token="counter").text.replace("questions", "")
+        assert '"question"' not in deck.get(f"{path}?service=answers", token="counter").text
     body = {"retrieval_ids": ["production-answers-1"], "judgment": "good", "service": "answers", "reason": "no"}
     assert deck.post("/v1/judgments", body, token="other-editor").status_code == 403
 
