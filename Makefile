@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY = PASSIVE
 # The base ref of `make ci` and .github/workflows/ci.yml, and the files whose changes trigger prompt-eval.
 BASE ?= origin/main
 PROMPT_PATHS = data/demo/prompts data/demo/cases data/demo/corpus data/gates.yaml data/prices.yaml \
-  core/prompts core/cases core/embedding core/indexes core/tracking constraints.txt requirements.txt
+  core/prompts core/cases core/embedding core/indexes core/tracking core/wording constraints.txt requirements.txt
 REPORTS ?= build/reports
 # `make test` leaves the long tests out, unless DEEP=1.
 MARKED = $(if $(DEEP),,-m 'not deep')

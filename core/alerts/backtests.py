@@ -19,7 +19,7 @@ from core.alerts.rules import (
     LimitSide,
     WithoutData,
 )
-from core.alerts.sequential import MetricChange
+from core.alerts.sequential import MetricShift
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.episodes import DatedEpisode
 
@@ -96,7 +96,7 @@ def replay_days(rule: AlertRule, days: Sequence[DayValue], *, first: date, last:
 
 
 def replay_episodes(
-    episodes: Sequence[DatedEpisode | MetricChange], *, first: date, last: date
+    episodes: Sequence[DatedEpisode | MetricShift], *, first: date, last: date
 ) -> tuple[PastAlarm, ...]:
     """Return the alarms by a verdict: drops and outages of the score, or changes of another metric, by their call."""
     return tuple(

@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class MetricChange:
+class MetricShift:
     """A metric got worse: since when, when that was called, when its end was noticed, and medians before and since."""
 
     changed_on: date
@@ -72,7 +72,7 @@ def judge_sequential(rule: AlertRule, days: Sequence[DayValue], *, today: date, 
 
 def list_changes(
     days: Sequence[DayValue], metric: AlertMetric, *, today: date, falls: bool, is_share: bool
-) -> tuple[MetricChange, ...]:
+) -> tuple[MetricShift, ...]:
     """Return every change for the worse up to yesterday, as the verdicts of its days called them."""
     known = _list_known(days, today)
     if len(known) < LEARNED:
@@ -111,21 +111,21 @@ def _replay(known: Sequence[DayValue], metric: AlertMetric, *, falls: bool, is_s
     return DETECTOR.replay(make_history(known, unit=metric.unit, falls=falls, is_share=is_share), THRESHOLD)
 
 
-def _list_changes(known: Sequence[DayValue], seen: Replay) -> tuple[MetricChange, ...]:
+def _list_changes(known: Sequence[DayValue], seen: Replay) -> tuple[MetricShift, ...]:
     found = [each for each in seen.episodes if each.called >= LEARNED]
     return tuple(_measure(known, each.changed, each.ended, called=each.called) for each in found)
 
 
-def _measure(known: Sequence[DayValue], changed: int, ended: int | None, *, called: int) -> MetricChange:
+def _measure(known: Sequence[DayValue], changed: int, ended: int | None, *, called: int) -> MetricShift:
     values = np.array([day.value for day in known], dtype=np.float64)
     before = values[max(0, changed - COMPARED) : changed] if changed else values[:1]
-    return MetricChange(
+    return MetricShift(
         known[changed].day, known[called].day, None if ended is None else known[ended].day,
         float(np.median(before)), float(np.median(values[changed : ended or len(known)])),
     )  # fmt: skip
 
 
-def _say_change(rule: AlertRule, change: MetricChange, *, falls: bool) -> str:
+def _say_change(rule: AlertRule, change: MetricShift, *, falls: bool) -> str:
     verb, say = "fell" if falls else "rose", rule.watched.say
     return f"{rule.watched.title} {verb} from {say(change.before)} to {say(change.since)} around {change.changed_on}"
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from core.alerts.metrics import CANARY, MEAN_SCORE, OWN, AlertMetric, Unit, ValueSource
 from core.alerts.readings import DayValue, Reading, judge_canaries, judge_days, judge_drift, judge_now
 from core.alerts.rules import AlertKind, AlertRule
-from core.alerts.sequential import MetricChange, judge_sequential, list_changes
+from core.alerts.sequential import MetricShift, judge_sequential, list_changes
 from core.causes.timeline import TimelineChange
 from core.coverage.backlog import TopicState, list_backlog
 from core.coverage.report import find_threshold
@@ -84,7 +84,7 @@ class ScopeValues:
             return judge_now(rule, self._count_gaps())
         return judge_days(rule, self.list_days(rule.watched), today=self.today)
 
-    def list_changes(self, metric: AlertMetric) -> tuple[MetricChange, ...]:
+    def list_changes(self, metric: AlertMetric) -> tuple[MetricShift, ...]:
         """Return every change for the worse of a metric that its sequential verdict called in the last 13 months."""
         falls, is_share = self._find_direction(metric)
         return list_changes(self._list_long(metric), metric, today=self.today, falls=falls, is_share=is_share)

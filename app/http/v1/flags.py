@@ -94,9 +94,7 @@ class FlagChange(Reasoned):
     version: int = Field(
         ge=0, description="The version that was read: 409 if somebody changed it since; 0 to create it."
     )
-    definition: dict[str, Any] = Field(
-        examples=[{"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}]
-    )
+    definition: dict[str, Any] = Field(examples=[{"variants": {"on": True, "off": False}, "defaultVariant": "on"}])
     confirm: str = Field("", max_length=LONGEST_KEY, description="The flag's key, if most of production would change.")
     environment: str | None = Field(None, max_length=64)
 

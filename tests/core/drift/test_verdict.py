@@ -221,9 +221,9 @@ def test_one_query_is_told_in_the_singular():
     (day,) = make_days(15, [0.62], per_day=3)
     alone = summarize_scores(MONDAY, [0.5])
     reason = verdict([alone]).reason
-    assert reason == "The only query is from 2 Mar 2026: there are no earlier days to compare with."
+    assert reason == "The only question is from 2 Mar 2026: there are no earlier days to compare with."
     assert (
-        "over 1 recent query against 0.500 over 1 before."
+        "over 1 recent question against 0.500 over 1 before."
         in verdict([alone, summarize_scores(MONDAY + timedelta(days=9), [0.5])]).reason
     )
     assert verdict([day]).reason.startswith("All 3 queries are from the last 7 days, the first from 2 Mar 2026: ")

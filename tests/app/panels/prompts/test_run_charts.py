@@ -13,7 +13,7 @@ from app.panels.prompts.run_charts import (
     list_axes,
     place_runs,
 )
-from app.panels.prompts.runs import format_of
+from app.panels.prompts.runs import metric_column
 from core.prompts.contests import Contender
 from core.tracking.conventions import EvaluatedRun, read_evaluation
 from core.tracking.runs import Run
@@ -36,11 +36,11 @@ CHEAP, GOOD = contender("v3", 0.8, 0.0001, relevancy_mean=0.7), contender("v7", 
     ("metric", "said"),
     [
         ("cost_per_query_usd", "$0.002120"), ("cost_usd_mean", "$0.0021"), ("total_cost_usd", "$0.0021"),
-        ("faithfulness_mean", "0.002"),
+        ("faithfulness_mean", "0.0021"),
     ],
 )  # fmt: skip
 def test_the_cost_of_a_query_is_shown_with_the_digits_in_which_runs_differ(metric: str, said: str) -> None:
-    assert format_of(metric) % 0.00212 == said
+    assert metric_column(metric, [0.00212])["type_config"]["format"] % 0.00212 == said
 
 
 def test_metrics_that_do_not_differ_have_no_axis_and_at_most_eight_do() -> None:
