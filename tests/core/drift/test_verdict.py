@@ -226,7 +226,7 @@ def test_one_query_is_told_in_the_singular():
         "over 1 recent question against 0.500 over 1 before."
         in verdict([alone, summarize_scores(MONDAY + timedelta(days=9), [0.5])]).reason
     )
-    assert verdict([day]).reason.startswith("All 3 queries are from the last 7 days, the first from 2 Mar 2026: ")
+    assert verdict([day]).reason.startswith("All 3 questions are from the last 7 days, the first from 2 Mar 2026: ")
 
 
 def test_traffic_that_stopped_is_insufficient_but_a_drop_stays_open():
