@@ -25,7 +25,10 @@ from tests.browser.gallery import (
     warm_up,
 )
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
+pytestmark = [
+    pytest.mark.browser, pytest.mark.slow, pytest.mark.deep,
+    pytest.mark.skipif(not KEPT.is_dir(), reason="no pictures are kept yet: python -m tests.browser.gallery"),
+]  # fmt: skip
 PICTURES = list_pictures()
 OVERVIEW = next(each for each in PICTURES if each.name == "demo-overview-1440-light")
 BROKEN = {  # margins that nobody would break on purpose
