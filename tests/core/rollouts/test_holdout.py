@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -50,8 +51,8 @@ def serve(store: Store, *, gain: float, users: int = 900, lost: float = 0.0) -> 
     append_retrievals(store, rows)
 
 
-def report(store: Store, metric: str = "score", **more: object) -> HoldoutReport:
-    return report_holdout(store, ArmHistories(store), ENVIRONMENT, metric, now=NOW, **more)  # type: ignore[arg-type]
+def report(store: Store, metric: str = "score", **more: Any) -> HoldoutReport:
+    return report_holdout(store, ArmHistories(store), ENVIRONMENT, metric, now=NOW, **more)
 
 
 @pytest.mark.sqlite_only("nothing is stored")
