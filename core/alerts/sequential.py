@@ -138,9 +138,8 @@ def _to_scale(value: Floats, count: NDArray[np.int64], unit: Unit, *, is_share: 
     learned = value[:LEARNED]
     usual = float(np.median(learned[learned > 0])) if (learned > 0).any() else 0.0
     if usual > 0 and learned.min() >= 0:
-        shown = np.maximum(value, 0.0) + (
-            1.0 if unit is Unit.COUNT else LEAST * usual
-        )  # nothing is far off, not endlessly
+        least = 1.0 if unit is Unit.COUNT else LEAST * usual
+        shown = np.maximum(value, 0.0) + least  # so that nothing is far off, and not endlessly
         sampling = np.sqrt(np.maximum(value, 1.0)) / shown if unit is Unit.COUNT else np.zeros_like(value)
         return np.log(shown), np.maximum(sampling, LEAST)
     return value, np.full_like(value, max(LEAST * float(np.median(np.abs(learned))), 1e-9))
