@@ -115,7 +115,7 @@ def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
     canary affects the arm green.
     """
     subject = subject_of(entry.action)
-    if subject is None or subject not in _DESCRIBE or entry.action == Action.PROMPT_MAP:
+    if subject is None or subject not in _DESCRIBE or entry.action in (Action.PROMPT_MAP, Action.DRIFT_MAP):
         return None
     kind, summary, touches, reach = _DESCRIBE[subject](entry)
     return TimelineChange(

@@ -146,6 +146,8 @@ def test_an_accepted_level_is_on_the_timeline_and_reaches_nobody() -> None:
 
 def test_entries_that_change_nothing_in_the_product_are_not_on_the_timeline() -> None:
     assert summarize_audit(entry("topic.mark", "t1", None, {"state": "planned"})) is None
+    assert summarize_audit(entry("drift.map", "retrieval score", None, {"former": "a", "model": "b"})) is None
+    assert summarize_audit(entry("prompt.map", "answers", None, {"prompt": "qa"})) is None
 
 
 def test_a_corpus_version_says_what_it_brought() -> None:
