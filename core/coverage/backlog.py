@@ -107,12 +107,13 @@ def list_backlog(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> tupl
         return tuple(_topic(row) for row in rows.mappings())
 
 
-def find_former_model(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> str | None:
-    """Return the other embedding model by which topics of a scope were last seen; None without one."""
+def find_former_models(store: Store, model: str, scope: Scope = DEFAULT_SCOPE, *, since_ms: int) -> tuple[str, ...]:
+    """Return the other embedding models by which topics of a scope were last seen since then, the latest first."""
     with store.read() as connection:
         query = select(topics.c.model).join(scopes, scopes.c.id == topics.c.scope_id)
-        latest = query.where(topics.c.model != model, *_within(scope)).order_by(topics.c.last_seen_ms.desc()).limit(1)
-        return connection.scalar(latest)
+        latest = query.where(topics.c.model != model, topics.c.last_seen_ms >= since_ms, *_within(scope))
+        order = func.max(topics.c.last_seen_ms).desc()
+        return tuple(connection.scalars(latest.group_by(topics.c.model).order_by(order, topics.c.model)))
 
 
 def save_centers(store: Store, centers: Mapping[str, Sequence[float]], *, former: str, model: str) -> None:

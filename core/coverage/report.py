@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.coverage.backlog import (
-    find_former_model,
+    find_former_models,
     list_backlog,
     list_topic_ids,
     record_sightings,
     save_centers,
 )
-from core.coverage.carrying import carry_topics
+from core.coverage.carrying import find_center, find_members
 from core.coverage.exclusions import list_exclusions
 from core.coverage.leaving import take_out
 from core.coverage.maps import MAP_LIMIT, map_queries
@@ -35,12 +35,14 @@ from core.errors import SourceUnavailable
 from core.log.histograms import add_histograms, quantile_of_histogram
 from core.log.retrievals import Window, count_states, last_days, list_questions
 from core.log.values import AskedQuery, DailyScores
-from quarterdeck.clock import now_ms
+from quarterdeck.clock import DAY_MS, now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 MOST_QUESTIONS = 500_000  # distinct ones in a window
+CARRIED_BY_DAYS = 30  # whose questions tell where topics lie under another embedding model
+CARRIED_FOR_DAYS = 90  # since a topic was seen, after which it stays with its model
 
 logger = logging.getLogger("quarterdeck")
 
@@ -108,7 +110,7 @@ def report_coverage(
     pending = tuple(text for text in texts if text not in cached)
     grouped = tuple(query for query in low if query.text in cached)
     if clusters is None and not pending:
-        _carry_topics(store, embedder, grouped, scope)
+        _carry_topics(store, embedder, grouped, scope, window.last)
     known = [topic.known for topic in list_backlog(store, embedder.model, scope)]
     recognized = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
     topics = take_out(recognized, grouped, _find_removed(store, recognized, grouped))
@@ -217,29 +219,28 @@ def _find_removed(store: Store, found: Topics, queries: Sequence[AskedQuery]) ->
     }
 
 
-def _carry_topics(store: Store, embedder: Embedder, queries: Sequence[AskedQuery], scope: Scope) -> None:
-    """Carry the topics of a former embedding model to the present one, before it has any of its own.
+def _carry_topics(store: Store, embedder: Embedder, low: Sequence[AskedQuery], scope: Scope, today: date) -> None:
+    """Carry the topics that still have their place under a former embedding model to the present one.
 
-    Only questions whose vectors of the former model are still cached tell where a topic lies.
+    Only questions of the last 30 days whose vectors of the former model are still cached tell where a topic lies; they
+    need not score low any more. A topic with too few of them is tried again, until it was not seen for 90 days.
     """
-    if list_backlog(store, embedder.model, scope) or not queries:
+    formers = find_former_models(store, embedder.model, scope, since_ms=now_ms() - CARRIED_FOR_DAYS * DAY_MS)
+    if not formers:
         return
-    former = find_former_model(store, embedder.model, scope)
-    if former is None:
-        return
-    vectors = VectorCache(store).get_vectors(former, [query.text for query in queries])
-    texts = list(vectors)
-    if not texts:
-        return
-    length = len(next(iter(vectors.values())))
-    known = [each.known for each in list_backlog(store, former, scope) if len(each.centroid) == length]
-    centers = carry_topics(known, np.stack(list(vectors.values())), embedder.embed(texts))
-    try:
-        save_centers(store, centers, former=former, model=embedder.model)
-    except SourceUnavailable as error:
-        logger.warning("the topics of %s are not carried to %s: %s", former, embedder.model, error)
-    else:
-        logger.info("%d of %d topics of %s go on with %s", len(centers), len(known), former, embedder.model)
+    asked = (*low, *list_questions(store, last_days(CARRIED_BY_DAYS, until=today), scope=scope))
+    for former in formers:
+        vectors = VectorCache(store).get_vectors(former, list(dict.fromkeys(query.text for query in asked)))
+        texts, length = list(vectors), len(next(iter(vectors.values()), ()))
+        known = [each.known for each in list_backlog(store, former, scope) if len(each.centroid) == length]
+        members = find_members(known, np.array(list(vectors.values()), dtype=np.float32))
+        centers = {key: find_center(embedder.embed([texts[row] for row in rows])) for key, rows in members.items()}
+        try:
+            save_centers(store, centers, former=former, model=embedder.model)
+        except SourceUnavailable as error:
+            logger.warning("the topics of %s are not carried to %s: %s", former, embedder.model, error)
+        else:
+            logger.info("%d of %d topics of %s go on with %s", len(centers), len(known), former, embedder.model)
 
 
 def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:

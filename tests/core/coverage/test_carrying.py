@@ -9,14 +9,14 @@ import pytest
 from core.audit.acts import Act
 from core.coverage.asked import narrow_to_low
 from core.coverage.backlog import TopicState, list_backlog
-from core.coverage.carrying import carry_topics
+from core.coverage.carrying import find_center, find_members
 from core.coverage.operations import mark_topic
 from core.coverage.report import report_coverage
 from core.coverage.topics import KnownTopic
 from core.drift.operations import save_model_map
 from core.drift.scales import ModelMap
 from core.embedding.embed import Embedder, Vectors
-from core.embedding.vectors import VectorCache
+from core.embedding.vectors import VectorCache, forget_vectors
 from core.log.filters import QuestionFilter
 from core.log.questions import count_questions
 from quarterdeck.recorder import append_retrievals
@@ -57,10 +57,11 @@ def group(store: Store, embedder: Embedder):
 
 def test_a_topic_with_too_few_questions_near_it_stays_with_its_model() -> None:
     former = np.eye(3, dtype=np.float32)[[0, 0, 0, 1, 1, 2]]
-    present = np.eye(2, dtype=np.float32)[[1, 1, 1, 0, 0, 0]]
     known = [KnownTopic("t-1", (1.0, 0.0, 0.0)), KnownTopic("t-2", (0.0, 1.0, 0.0))]
-    assert carry_topics(known, former, present) == {"t-1": pytest.approx((0.0, 1.0))}
-    assert carry_topics([], former, present) == {}
+    assert find_members(known, former) == {"t-1": (0, 1, 2)}
+    assert find_members([], former) == {}
+    assert find_members(known, np.zeros((0, 3), dtype=np.float32)) == {}
+    assert find_center(np.array([[0, 1], [0, 1]], dtype=np.float32)) == (0.0, 1.0)
 
 
 def test_topics_keep_id_name_and_decision_across_a_change_of_the_model_and_back(store: Store) -> None:
@@ -79,6 +80,32 @@ def test_topics_keep_id_name_and_decision_across_a_change_of_the_model_and_back(
     assert list_backlog(store, "small") == ()
     assert group(store, small) == before
     assert {each.topic_id for each in list_backlog(store, "small")} == set(before.values())
+
+
+def test_a_topic_whose_questions_score_well_under_the_new_model_is_kept_for_the_way_back(store: Store) -> None:
+    small, large = Directions("small", store, dimension=8, vpp=0), Directions("large", store, dimension=12, vpp=5)
+    ask(store, "vpp")
+    ask(store, "mount")
+    before = group(store, small)
+    found = report_coverage(store, large, scope=DEFAULT_SCOPE, today=TODAY, low_score=0.1)
+    assert not found.queries, "nothing scores low any more"
+    assert {each.topic_id for each in list_backlog(store, "large")} == set(before.values())
+
+
+def test_a_topic_left_behind_does_not_hold_back_the_others_and_is_carried_later(store: Store) -> None:
+    small, large = Directions("small", store, dimension=8, vpp=0), Directions("large", store, dimension=12, vpp=5)
+    ask(store, "vpp")
+    ask(store, "mount")
+    before = group(store, small)
+    (mount,) = {each.topic_id for each in list_backlog(store, "small") if each.label.startswith("mount")}
+    with store.begin() as connection:
+        forget_vectors(connection, [f"mount number {at}" for at in range(12)])
+    report_coverage(store, large, scope=DEFAULT_SCOPE, today=TODAY, low_score=0.1)
+    assert {each.topic_id for each in list_backlog(store, "small")} == {mount}, "no vector tells where it lies"
+    small = Directions("small", store, dimension=8, vpp=0)
+    assert group(store, small) == before, "the other one comes back"
+    report_coverage(store, large, scope=DEFAULT_SCOPE, today=TODAY, low_score=0.1)
+    assert {each.topic_id for each in list_backlog(store, "large")} == set(before.values())
 
 
 def test_in_the_first_week_after_the_change_low_questions_are_those_of_one_scale(store: Store) -> None:

@@ -21,7 +21,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> ModelChangeRun:
 
 
 def test_the_map_is_learned_and_the_change_is_no_alarm(done: ModelChangeRun) -> None:
-    assert (done.map.former, done.map.pairs > 200, done.map.error < 0.02) == (DEFAULT_MODEL, True, True)
+    assert (done.map.former, done.map.pairs > 200, done.map.error < 0.03) == (DEFAULT_MODEL, True, True)
     before, report = done.before.drift.report, done.changed.drift.report
     assert (before.status, report.status) == (DriftStatus.STABLE, DriftStatus.STABLE)
     assert report.notes[0].startswith(f"The embedding model changed from {DEFAULT_MODEL} to ")
@@ -36,7 +36,7 @@ def test_low_questions_and_topics_go_on(done: ModelChangeRun) -> None:
     assert changed.low_share == pytest.approx(before.low_share, abs=0.05)
     known = {each.topic_id: each for each in done.before.backlog}
     kept = [each for each in done.changed.backlog if each.topic_id in known]
-    assert len(kept) >= len(known) / 2
+    assert len(kept) == len(known), "also those whose questions score well under the other model"
     assert [each.label for each in kept] == [known[each.topic_id].label for each in kept]
     (planned,) = [each for each in done.changed.backlog if each.state is TopicState.PLANNED]
     assert planned.owner == "kim"
@@ -45,7 +45,8 @@ def test_low_questions_and_topics_go_on(done: ModelChangeRun) -> None:
 def test_predictions_of_both_kinds_are_held_to_on_one_scale(done: ModelChangeRun) -> None:
     swap = next(each for each in done.changed.ledger if OTHER in each.summary)
     assert swap.scale.startswith(f"on the scale of {DEFAULT_MODEL}")
-    assert swap.predicted == done.replay.predicted
+    assert swap.predicted
+    assert swap.predicted.value == pytest.approx(done.replay.predicted.value, abs=0.001), "as rounded for the ledger"
     assert swap.measured
     assert abs(swap.measured.size - swap.predicted.value) < 0.02
     settled = next(each for each in done.back.ledger if OTHER in each.summary)
