@@ -15,7 +15,7 @@ from core.approvals.requests import ChangeRequest, get_request, has_expired, lis
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
 from core.audit.gate import READY, Origin, RequestState, WantedChange
-from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
+from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError
 from core.flags.layer_store import get_holdout
 from core.flags.layers import hold_out
 from core.flags.operations import check_definition, check_plan_here, save_definition
@@ -55,7 +55,10 @@ def list_editable(request: ChangeRequest) -> tuple[WantedChange, ...]:
     return tuple(each for each in request.changes if _is_of_a_flag(each) and each.after is not None)
 
 
-def edit_request(store: Store, request: ChangeRequest, target: str, definition: Mapping[str, Any], by: Act) -> int:
+def edit_request(
+    store: Store, request: ChangeRequest, target: str, definition: Mapping[str, Any], by: Act, *,
+    has_sign_in: bool = True,
+) -> int:  # fmt: skip
     """Replace the new definition of one of a request's flags; an approval that it had is void.
 
     Returns the audit entry's id. Raises NotFound for a flag that the request does not set, InvalidInput for a bad
@@ -72,7 +75,7 @@ def edit_request(store: Store, request: ChangeRequest, target: str, definition: 
     )
     if changes == request.changes:
         raise InvalidInput("definition", "is the same as before")
-    return amend_request(store, request, changes, by)
+    return amend_request(store, request, changes, by, has_sign_in=has_sign_in)
 
 
 def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int:
@@ -87,12 +90,13 @@ def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int
         raise Conflict(f"request {request.request_id} is {request.state}; nothing was changed")
     if not can_apply(request):
         raise InvalidInput("request", f"{request.describe()} is done by {request.requester}, who does it once more")
-    reason = f"{request.reason} (request {request.request_id}, approved by {request.decided_by})"[:2_000]
-    by = Act(request.requester, reason, request.environment, at=now, origin=Origin.PERSON)
+    made = "proposed by an assistant over MCP, " if request.assistant else ""
+    reason = f"{request.reason} ({made}request {request.request_id}, approved by {request.decided_by})"[:2_000]
+    by = Act(request.requester, reason, request.environment, at=now, origin=request.origin, by_request=True)
     try:
         _check_roles(store, request)
         return _apply(store, request, by)
-    except (Conflict, NotFound) as error:
+    except (Conflict, Forbidden, NotFound) as error:
         _void(store, request, str(error))
         raise Conflict(f"request {request.request_id} is void: {error}") from None
 
@@ -143,7 +147,10 @@ def _check_roles(store: Store, request: ChangeRequest) -> None:
     """Raise Conflict if somebody lost the role that they had when they asked or approved."""
     actions = [Action(each.action) for each in request.changes]
     for name, done in ((request.requester, Action.APPROVAL_REQUEST), (request.decided_by, Action.APPROVAL_GRANT)):
-        if lost := find_lost_role(store, name, [done, *actions], request.environment, since=request.created):
+        is_person = request.origin is Origin.PERSON
+        if lost := find_lost_role(
+            store, name, [done, *actions], request.environment, since=request.created, is_person=is_person
+        ):
             raise Conflict(lost)
 
 
