@@ -22,7 +22,11 @@ from core.flags.operations import check_definition, check_plan_here, save_defini
 from core.flags.preview import preview_change
 from core.flags.store import Flag, delete_flag, list_flags
 from core.indexes.audited import SwapState
+from core.indexes.builds import find_probe
 from core.indexes.operations import swap_index
+from core.indexes.registry import list_indexes
+from core.log.retrievals import list_scopes_of
+from core.predictions.predictions import list_predictions
 from core.rollouts.index_canaries import check_arms
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.index_canaries import read_arms
@@ -33,13 +37,39 @@ _APPLIED_HERE = (Subject.FLAG, Subject.CANARY)
 
 
 def preview_request(store: Store, request: ChangeRequest, *, now: datetime) -> str:
-    """Return in words what a request would change for users: a sentence per flag, "" for what cannot be predicted."""
+    """Return in words what a request would change for users: "" for what cannot be predicted.
+
+    There is a sentence per flag, and for an index what its probe found and what was predicted of its documents.
+    """
     lines = []
     for each in request.changes:
+        if each.action == Action.INDEX_SWAP:
+            lines.append(_say_swap(store, request.environment, each))
         if subject_of(str(each.action)) in _APPLIED_HERE and each.before and each.after:
             impact, users = preview_change(store, request.environment, each.target, each.before, each.after, now=now)
             who = "made-up users (none are known)" if impact.are_made_up else f"{impact.asked:,} {users.source}"
             lines.append(f"{each.target}: {impact.share:.0%} of {who} get another answer.")
+    return " ".join(lines)
+
+
+def _say_swap(store: Store, environment: str, wanted: WantedChange) -> str:
+    """Say what is known of the index that an alias would point to."""
+    before, after = SwapState.read(wanted.before), SwapState.read(wanted.after)
+    index = next((each for each in list_indexes(store) if after and each.name == after.index), None)
+    if after is None or index is None:
+        return f"{wanted.target}: its new index is gone."
+    probe = find_probe(store, index.name)
+    lines = [
+        f"{wanted.target}: readers search {index.name} (corpus {index.corpus_version}, {index.chunks:,} chunks).",
+        f"Its probe against {probe.live or 'nothing'} {probe.report.summary}." if probe else "It was never probed.",
+    ]
+    lines += [
+        f"In {scope.service}, {found.lifted_share:.0%} of the low questions are predicted to reach "
+        f"{found.threshold:g}, and the mean score to change by {found.lift:+.2f}."
+        for scope in list_scopes_of(store, environment)
+        for found in list_predictions(store, scope)
+        if before and (found.target, found.live) == (index.corpus_version, before.index)
+    ]
     return " ".join(lines)
 
 

@@ -709,8 +709,8 @@ ended_sessions = Table(
 )
 
 # Changes that wait for a second person: `changes` are actions with their states before and after, as JSON, and `digest`
-# identifies them. `due_ms` is when an approved one is applied, `entry_id` the audit entry that did so. `assistant` is who
-# proposed it over MCP, "" for a person; `origin` says whether the requester is somebody who signed in.
+# identifies them. `due_ms` is when an approved one is applied, `entry_id` the audit entry that did so. `assistant` is
+# who proposed it over MCP, "" for a person; `origin` says whether the requester is somebody who signed in.
 change_requests = Table(
     "change_requests",
     metadata,

@@ -168,7 +168,9 @@ def _check_person(by: Act, verb: str, request: ChangeRequest, *, has_sign_in: bo
 
 def _is_second_required_for(store: Store, request: ChangeRequest) -> bool:
     with store.read() as connection:
-        return any(find_policy(connection, Action(each.action), request.environment).required for each in request.changes)
+        return any(
+            find_policy(connection, Action(each.action), request.environment).required for each in request.changes
+        )
 
 
 def _describe(request: ChangeRequest) -> dict[str, str]:
