@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from app.http.backends import get_config, get_store
-from app.http.v1 import corpus, flags, layers, metrics, prompts, rollouts
+from app.http.v1 import audit, corpus, flags, layers, metrics, prompts, rollouts
 from app.http.v1.callers import Caller
 from app.http.v1.models import Answered, Untrusted
 from core.approvals.operations import may_decide_alone
@@ -23,7 +23,7 @@ from core.approved import can_apply, preview_request
 from core.audit.acts import Act
 from core.audit.gate import RequestState
 from core.audit.jsondiff import diff_states
-from core.errors import ApprovalNeeded, Forbidden, InvalidInput
+from core.errors import ApprovalNeeded, InvalidInput
 
 PREFIX = "propose_"
 LONGEST_REASON = 500
@@ -37,6 +37,7 @@ PROPOSALS: tuple[Callable[..., Any], ...] = (
     prompts.post_promotion, prompts.roll_back_promotion,
     metrics.post_metric, metrics.delete_metric,
     layers.leave_one_layer, layers.start_one_holdout, layers.end_running_holdout,
+    audit.revert_entry,
 )  # fmt: skip
 Reason = Annotated[
     str,
@@ -86,7 +87,7 @@ class Proposing:
             change(self.caller.make_proposal(reason, environment))
         except ApprovalNeeded as needed:
             return describe_proposal(get_request(get_store(), needed.request_id))
-        raise Forbidden("this cannot be proposed: it makes no change that a person approves")
+        raise AssertionError("an act of an assistant was made")  # `acts.changing` makes none
 
 
 def list_proposals(caller: Caller) -> tuple[ProposalAnswer, ...]:

@@ -231,7 +231,7 @@ def _check_worth(act: Act, changes: Sequence[WantedChange]) -> None:
     if _is_urgent(act.reason):
         raise InvalidInput("reason", f"begins with {EMERGENCY.strip()}; an assistant's proposal is no emergency")
     if not changes:
-        raise Forbidden("this cannot be proposed: it makes no change that a person approves")
+        raise InvalidInput("change", "would change nothing")
     if all(each.before == each.after for each in changes):
         raise InvalidInput("change", "would change nothing")
 
@@ -255,6 +255,8 @@ def _ask(store: Store, act: Act, changes: Sequence[WantedChange]) -> ApprovalNee
 def require(act: Act, action: Action) -> None:
     """Raise Forbidden unless the actor may do this; for work that starts before its change is opened."""
     with _telling(act):
+        if act.assistant and action not in (*GUARDED, Action.APPROVAL_PROPOSE):
+            raise Forbidden(f"{action} cannot be proposed; a person does it")
         check_allowed(act.roles, action, act.environment)
 
 
