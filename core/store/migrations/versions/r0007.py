@@ -1,17 +1,15 @@
 """Change requests say whether an assistant proposed them, and whether a verified person asked."""
 
+import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import inspect
-
-from quarterdeck import schema
 
 revision = "0007_serves_0003"
 down_revision = "0006_serves_0003"
 
 
 def upgrade() -> None:
-    """Add the columns, unless the table was made just now by the revision before."""
-    known = {column["name"] for column in inspect(op.get_bind()).get_columns(schema.change_requests.name)}
-    for name in ("assistant", "origin"):
-        if name not in known:
-            op.add_column(schema.change_requests.name, schema.change_requests.c[name].copy())
+    """Add the columns, unless the revision before made the table just now."""
+    known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("change_requests")}
+    if "assistant" not in known:
+        op.add_column("change_requests", sa.Column("assistant", sa.Text, nullable=False, server_default=""))
+        op.add_column("change_requests", sa.Column("origin", sa.String(16), nullable=False, server_default="person"))
