@@ -59,12 +59,13 @@ def _make_finder(secret: str) -> "Callable[[Any], Caller]":
     from core.access.tokens import list_tokens
 
     def find_caller(_context: Any) -> "Caller":
-        digest = hash_secret(secret)
+        digest, now = hash_secret(secret), datetime.now(UTC)
         token = next((each for each in list_tokens(get_store()) if each.digest == digest), None)
-        for scope in (TokenScope.READ, TokenScope.PROPOSE):
-            denial = decide_access(token, scope, given=True, now=datetime.now(UTC))
-            if denial is not None or token is None:
-                raise Forbidden(denial.reason if denial else "token: it is unknown")
+        denials = (decide_access(token, scope, given=True, now=now) for scope in (TokenScope.READ, TokenScope.PROPOSE))
+        denial = next(filter(None, denials), None)
+        if denial is not None:
+            raise Forbidden(denial.reason)
+        assert token is not None  # or it was refused
         return make_caller(token)
 
     return find_caller

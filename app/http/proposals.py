@@ -174,7 +174,8 @@ def _spread(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
 
 
 def _annotate(field: FieldInfo) -> Any:
-    return Annotated[(field.annotation, *field.metadata, Field(description=field.description))]  # type: ignore[return-value]
+    annotated: Any = Annotated
+    return annotated[(field.annotation, *field.metadata, Field(description=field.description))]
 
 
 def _say_next(request: ChangeRequest) -> str:

@@ -69,7 +69,7 @@ def served(url: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("ada", "bob"):
         grant_role(store, Grant(name, Role.EDITOR, EVERYWHERE), SETUP)
     staging = Act("ada", "because", "staging", origin=Origin.PERSON)
-    wanted = {
+    wanted: dict[str, tuple[list[TokenScope], Act, tuple[str, ...]]] = {
         "bot": ([S.READ, S.PROPOSE], ADA, ()), "other-bot": ([S.READ, S.PROPOSE], BOB, ()),
         "shared-bot": ([S.READ, S.PROPOSE, S.SHARED], ADA, ()), "staging-bot": ([S.READ, S.PROPOSE], staging, ()),
         "answers-bot": ([S.READ, S.PROPOSE], ADA, ("answers",)), "nobody's-bot": ([S.READ, S.PROPOSE], SETUP, ()),
@@ -185,7 +185,8 @@ def test_an_approved_swap_says_what_is_predicted_and_is_made_by_the_server(serve
 
 def test_whatever_needs_a_second_person_under_v1_can_be_proposed_and_nothing_else() -> None:
     """A new change of the API has to be put on one side."""
-    changes = {route.name: route.endpoint for route in make_app().routes if route.methods - {"GET", "HEAD"}}
+    routes: Any = make_app().routes
+    changes = {route.name: route.endpoint for route in routes if route.methods - {"GET", "HEAD"}}
     left = {name for name, endpoint in changes.items() if endpoint not in PROPOSALS}
     assert len(name_proposals()) == len(PROPOSALS)
     assert left == {
