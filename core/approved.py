@@ -15,14 +15,18 @@ from core.approvals.requests import ChangeRequest, get_request, has_expired, lis
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
 from core.audit.gate import READY, Origin, RequestState, WantedChange
-from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
+from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError
 from core.flags.layer_store import get_holdout
 from core.flags.layers import hold_out
 from core.flags.operations import check_definition, check_plan_here, save_definition
 from core.flags.preview import preview_change
 from core.flags.store import Flag, delete_flag, list_flags
 from core.indexes.audited import SwapState
+from core.indexes.builds import find_probe
 from core.indexes.operations import swap_index
+from core.indexes.registry import list_indexes
+from core.log.retrievals import list_scopes_of
+from core.predictions.predictions import list_predictions
 from core.rollouts.index_canaries import check_arms
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.index_canaries import read_arms
@@ -33,13 +37,39 @@ _APPLIED_HERE = (Subject.FLAG, Subject.CANARY)
 
 
 def preview_request(store: Store, request: ChangeRequest, *, now: datetime) -> str:
-    """Return in words what a request would change for users: a sentence per flag, "" for what cannot be predicted."""
+    """Return in words what a request would change for users: "" for what cannot be predicted.
+
+    There is a sentence per flag, and for an index what its probe found and what was predicted of its documents.
+    """
     lines = []
     for each in request.changes:
+        if each.action == Action.INDEX_SWAP:
+            lines.append(_say_swap(store, request.environment, each))
         if subject_of(str(each.action)) in _APPLIED_HERE and each.before and each.after:
             impact, users = preview_change(store, request.environment, each.target, each.before, each.after, now=now)
             who = "made-up users (none are known)" if impact.are_made_up else f"{impact.asked:,} {users.source}"
             lines.append(f"{each.target}: {impact.share:.0%} of {who} get another answer.")
+    return " ".join(lines)
+
+
+def _say_swap(store: Store, environment: str, wanted: WantedChange) -> str:
+    """Say what is known of the index that an alias would point to."""
+    before, after = SwapState.read(wanted.before), SwapState.read(wanted.after)
+    index = next((each for each in list_indexes(store) if after and each.name == after.index), None)
+    if after is None or index is None:
+        return f"{wanted.target}: its new index is gone."
+    probe = find_probe(store, index.name)
+    lines = [
+        f"{wanted.target}: readers search {index.name} (corpus {index.corpus_version}, {index.chunks:,} chunks).",
+        f"Its probe against {probe.live or 'nothing'} {probe.report.summary}." if probe else "It was never probed.",
+    ]
+    lines += [
+        f"In {scope.service}, {found.lifted_share:.0%} of the low questions are predicted to reach "
+        f"{found.threshold:g}, and the mean score to change by {found.lift:+.2f}."
+        for scope in list_scopes_of(store, environment)
+        for found in list_predictions(store, scope)
+        if before and (found.target, found.live) == (index.corpus_version, before.index)
+    ]
     return " ".join(lines)
 
 
@@ -55,7 +85,10 @@ def list_editable(request: ChangeRequest) -> tuple[WantedChange, ...]:
     return tuple(each for each in request.changes if _is_of_a_flag(each) and each.after is not None)
 
 
-def edit_request(store: Store, request: ChangeRequest, target: str, definition: Mapping[str, Any], by: Act) -> int:
+def edit_request(
+    store: Store, request: ChangeRequest, target: str, definition: Mapping[str, Any], by: Act, *,
+    has_sign_in: bool = True,
+) -> int:  # fmt: skip
     """Replace the new definition of one of a request's flags; an approval that it had is void.
 
     Returns the audit entry's id. Raises NotFound for a flag that the request does not set, InvalidInput for a bad
@@ -72,7 +105,7 @@ def edit_request(store: Store, request: ChangeRequest, target: str, definition: 
     )
     if changes == request.changes:
         raise InvalidInput("definition", "is the same as before")
-    return amend_request(store, request, changes, by)
+    return amend_request(store, request, changes, by, has_sign_in=has_sign_in)
 
 
 def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int:
@@ -87,12 +120,13 @@ def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int
         raise Conflict(f"request {request.request_id} is {request.state}; nothing was changed")
     if not can_apply(request):
         raise InvalidInput("request", f"{request.describe()} is done by {request.requester}, who does it once more")
-    reason = f"{request.reason} (request {request.request_id}, approved by {request.decided_by})"[:2_000]
-    by = Act(request.requester, reason, request.environment, at=now, origin=Origin.PERSON)
+    made = "proposed by an assistant over MCP, " if request.assistant else ""
+    reason = f"{request.reason} ({made}request {request.request_id}, approved by {request.decided_by})"[:2_000]
+    by = Act(request.requester, reason, request.environment, at=now, origin=request.origin, by_request=True)
     try:
         _check_roles(store, request)
         return _apply(store, request, by)
-    except (Conflict, NotFound) as error:
+    except (Conflict, Forbidden, NotFound) as error:
         _void(store, request, str(error))
         raise Conflict(f"request {request.request_id} is void: {error}") from None
 
@@ -143,7 +177,10 @@ def _check_roles(store: Store, request: ChangeRequest) -> None:
     """Raise Conflict if somebody lost the role that they had when they asked or approved."""
     actions = [Action(each.action) for each in request.changes]
     for name, done in ((request.requester, Action.APPROVAL_REQUEST), (request.decided_by, Action.APPROVAL_GRANT)):
-        if lost := find_lost_role(store, name, [done, *actions], request.environment, since=request.created):
+        is_person = request.origin is Origin.PERSON
+        if lost := find_lost_role(
+            store, name, [done, *actions], request.environment, since=request.created, is_person=is_person
+        ):
             raise Conflict(lost)
 
 

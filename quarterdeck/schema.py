@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from quarterdeck.clock import now_ms
 
-REVISION = "0006_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
+REVISION = "0007_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
@@ -709,7 +709,8 @@ ended_sessions = Table(
 )
 
 # Changes that wait for a second person: `changes` are actions with their states before and after, as JSON, and `digest`
-# identifies them. `due_ms` is when an approved one is applied, `entry_id` the audit entry that did so.
+# identifies them. `due_ms` is when an approved one is applied, `entry_id` the audit entry that did so. `assistant` is
+# who proposed it over MCP, "" for a person; `origin` says whether the requester is somebody who signed in.
 change_requests = Table(
     "change_requests",
     metadata,
@@ -729,6 +730,8 @@ change_requests = Table(
     Column("expires_ms", BigInteger, nullable=False),
     Column("due_ms", BigInteger),
     Column("entry_id", BigInteger),
+    Column("assistant", Text, nullable=False, server_default=""),
+    Column("origin", String(16), nullable=False, server_default="person"),
     Index("change_requests_by_digest", "digest", "state"),
 )
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -25,13 +25,19 @@ SERVE, INSTALL, RUN, DEMO = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.MULTILI
 QUESTIONS = re.findall(r'"(.+?)"', RUN)
 
 
+def run(command: Sequence[str], environ: Mapping[str, str], folder: Path) -> None:
+    """Run a command to its end; if it fails, say what it said."""
+    done = subprocess.run(command, env=environ, cwd=folder, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4_000:]}{done.stderr[-8_000:]}"
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """uv beside this Python, the wheels of this checkout, and packages from where pip finds them."""
     wheels = tmp_path_factory.mktemp("wheels")
     pip = [sys.executable, "-m", "pip"]
     made = [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(PROJECT), str(PROJECT / "deck")]
-    subprocess.run(made, check=True, capture_output=True)
+    run(made, os.environ, wheels)
     folders = subprocess.run([*pip, "config", "get", ":env:.find-links"], capture_output=True, text=True, check=False)
     others = subprocess.run(
         [*pip, "config", "get", "global.extra-index-url"], capture_output=True, text=True, check=False
@@ -56,7 +62,7 @@ def address(settings: Mapping[str, str], tmp_path_factory: pytest.TempPathFactor
     folder, port = tmp_path_factory.mktemp("deck"), find_port()
     (warm,) = SERVE.split("\n")[:1]
     environ = {**settings, "QUARTERDECK_HOME": str(folder)}
-    subprocess.run([*warm.split()[:-1], "--help"], env=environ, cwd=folder, check=True, capture_output=True)
+    run([*warm.split()[:-1], "--help"], environ, folder)
     with (folder / "serve.log").open("w") as log:
         command = [*warm.split(), "--port", str(port)]
         process = subprocess.Popen(command, env=environ, cwd=folder, stdout=log, stderr=log)
@@ -75,7 +81,7 @@ def app(settings: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -
     (folder / "ask.py").write_text(APP, encoding="utf-8")
     apart = {name: value for name, value in settings.items() if name != "UV_CONSTRAINT"}
     for command in (INSTALL, RUN.split("\n")[0]):
-        subprocess.run(["bash", "-ec", command], env=apart, cwd=folder, check=True, capture_output=True)
+        run(["bash", "-ec", command], apart, folder)
     return folder
 
 

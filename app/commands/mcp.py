@@ -2,21 +2,33 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.commands.common import common
 from core.config import Config
-from core.errors import SourceUnavailable
+from core.errors import Forbidden, InvalidInput, SourceUnavailable
+
+if TYPE_CHECKING:
+    from app.http.v1.callers import Caller
 
 
 @click.command("mcp")
+@click.option("--propose", is_flag=True, help="Offer the tools that propose changes too; a person approves each.")
+@click.option(
+    "--token", envvar="QUARTERDECK_TOKEN", metavar="SECRET",
+    help="With --propose, a token with the scopes read and propose: the assistant proposes for whoever made it.",
+)  # fmt: skip
 @common
-def mcp(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - it speaks JSON in any case
-    """Serve read-only tools for language models (MCP) over stdin and stdout.
+def mcp(config: Config, *, propose: bool, token: str | None, as_json: bool) -> None:  # noqa: ARG001 - it speaks JSON
+    """Serve the tools for language models (MCP) over stdin and stdout.
 
     It answers the program that started it, with the rights of whoever may read the store here. The tools are those of
-    /mcp: they read what the HTTP API reads, and change nothing.
+    /mcp: they read what the HTTP API reads, and change nothing. With --propose, there are tools that make change
+    requests, and what users asked is not shown; where people sign in, that takes a token.
 
     Example: quarterdeck mcp --environment production
     """
@@ -26,5 +38,34 @@ def mcp(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - it speaks J
     from app.http.tools import make_server
     from app.http.v1.callers import make_operator
 
-    operator = make_operator(config)
-    make_server(lambda _context: operator).run("stdio")
+    if propose and not token and not config.access.is_local:
+        raise InvalidInput(
+            "token", "say for whom it proposes: set QUARTERDECK_TOKEN to a token that you made signed in"
+        )
+    if propose and token:
+        find_caller = _make_finder(token)
+        find_caller(None)  # a wrong token is told at once
+    else:
+        operator = make_operator(config, proposes=propose)
+        find_caller = lambda _context: operator  # noqa: E731
+    make_server(find_caller, proposes=propose).run("stdio")
+
+
+def _make_finder(secret: str) -> "Callable[[Any], Caller]":
+    """Return what finds the caller of each call: a token may be revoked, or expire, meanwhile."""
+    from app.http.backends import get_store
+    from app.http.v1.callers import make_caller
+    from core.access.scopes import TokenScope, decide_access, hash_secret
+    from core.access.tokens import list_tokens
+
+    def find_caller(_context: Any) -> "Caller":
+        digest, now = hash_secret(secret), datetime.now(UTC)
+        token = next((each for each in list_tokens(get_store()) if each.digest == digest), None)
+        denials = (decide_access(token, scope, given=True, now=now) for scope in (TokenScope.READ, TokenScope.PROPOSE))
+        denial = next(filter(None, denials), None)
+        if denial is not None:
+            raise Forbidden(denial.reason)
+        assert token is not None  # or it was refused
+        return make_caller(token)
+
+    return find_caller

@@ -91,8 +91,9 @@ def requests_approve(
         raise Conflict(f"request {request_id} has version {found.version}; read it again: requests show {request_id}")
     effect = preview_request(store, found, now=now)
     entry = approve_request(
-        store, found, _identify(store, found, reason, token), due=_read_time(due) if due else None, effect=effect
-    )
+        store, found, _identify(config, store, found, reason, token), due=_read_time(due) if due else None,
+        effect=effect, has_sign_in=not config.access.is_local,
+    )  # fmt: skip
     said = f"request {request_id} is approved (audit entry {entry})"
     if not due and can_apply(found):
         entry = apply_request(store, get_request(store, request_id), now=now)
@@ -117,7 +118,8 @@ def requests_reject(config: Config, *, request_id: int, reason: str, token: str 
 
     store = open_store(config)
     found = get_request(store, request_id)
-    entry = reject_request(store, found, _identify(store, found, reason, token))
+    by = _identify(config, store, found, reason, token)
+    entry = reject_request(store, found, by, has_sign_in=not config.access.is_local)
     show(as_json, {"entry": entry}, [f"request {request_id} is rejected (audit entry {entry})"])
 
 
@@ -136,7 +138,8 @@ def requests_withdraw(config: Config, *, request_id: int, reason: str, token: st
 
     store = open_store(config)
     found = get_request(store, request_id)
-    entry = withdraw_request(store, found, _identify(store, found, reason, token))
+    by = _identify(config, store, found, reason, token)
+    entry = withdraw_request(store, found, by, has_sign_in=not config.access.is_local)
     show(as_json, {"entry": entry}, [f"request {request_id} is withdrawn (audit entry {entry})"])
 
 
@@ -165,7 +168,8 @@ def requests_amend(
         raise InvalidInput("flag", f"the request sets {', '.join(known) or 'no flag'}; name one with --flag")
     target = key or known[0]
     definition = parse_definition(target, file.read().decode("utf-8-sig", "replace"))
-    entry = edit_request(store, found, target, definition, _identify(store, found, reason, token))
+    by = _identify(config, store, found, reason, token)
+    entry = edit_request(store, found, target, definition, by, has_sign_in=not config.access.is_local)
     show(as_json, {"entry": entry}, [f"request {request_id} is amended and waits again (audit entry {entry})"])
 
 
@@ -197,9 +201,12 @@ def requests_require(
     show(as_json, {"entry": entry}, [f"changes in {config.environment} {said} (audit entry {entry})"])
 
 
-def _identify(store: Store, request: ChangeRequest, reason: str, token: str | None) -> Act:
+def _identify(config: Config, store: Store, request: ChangeRequest, reason: str, token: str | None) -> Act:
+    from core.approvals.operations import may_decide_alone
     from core.approvals.people import act_by_secret
 
+    if not token and may_decide_alone(request, has_sign_in=not config.access.is_local):
+        return Act(config.operator, reason, request.environment)
     if not token:
         raise InvalidInput("token", "say who you are: set QUARTERDECK_TOKEN to a token that you made after signing in")
     return act_by_secret(store, token, reason, request.environment, now=datetime.now(UTC))
@@ -209,9 +216,8 @@ def _line(request: ChangeRequest) -> str:
     decided = f" by {request.decided_by}" if request.decided_by else ""
     due = f" for {request.due:%d %b %Y, %H:%M} UTC" if request.due else ""
     return (
-        f"{request.request_id:>4}  {request.state}{decided}{due}  {request.describe()}, asked by {request.requester}, "
-        f"version {request.version}, "
-        f"until {request.expires:%d %b %Y}"
+        f"{request.request_id:>4}  {request.state}{decided}{due}  {request.describe()}, "
+        f"asked by {request.say_requester()}, version {request.version}, until {request.expires:%d %b %Y}"
     )
 
 

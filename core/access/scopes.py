@@ -21,8 +21,8 @@ MAX_SERVICE = 128
 class TokenScope(StrEnum):
     """What a token may do: read flags, send rows, read what the pages show, read questions too, change things.
 
-    `shared` is, with `change`, for what all environments share, such as indexes. `admin` includes every scope but
-    this one.
+    `shared` is, with `change` or `propose`, for what all environments share, such as indexes. `propose` is for an
+    assistant that proposes changes over MCP. `admin` includes every scope but these two.
     """
 
     EVALUATE = "evaluate"
@@ -30,8 +30,13 @@ class TokenScope(StrEnum):
     READ = "read"
     QUESTIONS = "questions"
     CHANGE = "change"
+    PROPOSE = "propose"
     SHARED = "shared"
     ADMIN = "admin"
+
+
+# Whoever proposes reads nothing that users wrote, so that it cannot ask for a proposal, and changes nothing.
+BESIDE_PROPOSE = frozenset({TokenScope.PROPOSE, TokenScope.READ, TokenScope.SHARED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,12 @@ class Token:
             raise InvalidInput("name", f"must be 1 to {MAX_NAME} printable characters")
         if not self.scopes:
             raise InvalidInput("scopes", f"must have at least one of {', '.join(TokenScope)}")
+        if TokenScope.PROPOSE in self.scopes and (others := set(self.scopes) - BESIDE_PROPOSE):
+            raise InvalidInput(
+                "scopes",
+                f"propose stands beside read and shared alone, not {_list(sorted(others))}: whoever proposes reads "
+                "nothing that users wrote, and changes nothing",
+            )
 
     def describe_state(self, now: datetime) -> str:
         """Return the token's state in words."""
@@ -99,7 +110,8 @@ def decide_access(token: Token | None, scope: TokenScope, *, given: bool, now: d
 
 def covers(token: Token, scope: TokenScope) -> bool:
     """Return whether a token has a scope, by its name or by `admin`."""
-    return scope in token.scopes or (TokenScope.ADMIN in token.scopes and scope is not TokenScope.SHARED)
+    explicit = (TokenScope.SHARED, TokenScope.PROPOSE)
+    return scope in token.scopes or (TokenScope.ADMIN in token.scopes and scope not in explicit)
 
 
 def roles_of(token: Token) -> Roles:
@@ -114,6 +126,13 @@ def roles_of(token: Token) -> Roles:
     where = ((token.environment, held),) if held else ()
     shared = role if role and TokenScope.SHARED in token.scopes else None
     return Roles(where, readers, shared)
+
+
+def roles_to_propose(token: Token) -> Roles | None:
+    """Return the roles under which a token proposes changes for a person to approve; None for one that may not."""
+    if TokenScope.PROPOSE not in token.scopes:
+        return None
+    return Roles(((token.environment, Role.EDITOR),), (), Role.EDITOR if TokenScope.SHARED in token.scopes else None)
 
 
 def home_of(token: Token | None) -> rows.Scope:

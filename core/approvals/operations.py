@@ -1,6 +1,7 @@
 """Shell: decides about change requests, and which environments need a second person; each with its audit entry.
 
-The one who approves is a verified person, and neither the one who asked nor the one who edited the request last.
+The one who approves is a verified person, and neither the one who asked nor the one who edited the request last. On a
+deck without a sign-in, where everybody acts under one name, the operator decides about what an assistant proposed.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,16 @@ from datetime import datetime
 from core.approvals.requests import OPEN, ChangeRequest, save_decision
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
-from core.audit.gate import POLICIES, Origin, Policy, RequestState, WantedChange, digest_changes, dump_changes
+from core.audit.gate import (
+    POLICIES,
+    Origin,
+    Policy,
+    RequestState,
+    WantedChange,
+    digest_changes,
+    dump_changes,
+    find_policy,
+)
 from core.audit.permissions import check_allowed, fold_name, fold_person
 from core.audit.settings import get_setting, save_setting
 from core.errors import Conflict, Forbidden, InvalidInput
@@ -55,16 +65,22 @@ def set_policy(store: Store, policy: Policy, by: Act, *, has_sign_in: bool) -> i
 
 
 def approve_request(
-    store: Store, request: ChangeRequest, by: Act, *, due: datetime | None = None, effect: str = ""
-) -> int:
+    store: Store, request: ChangeRequest, by: Act, *, due: datetime | None = None, effect: str = "",
+    has_sign_in: bool = True,
+) -> int:  # fmt: skip
     """Approve a request as it was read, to be applied now or at `due`; return the audit entry's id.
 
     `effect` is the preview that the approver saw. Raises Forbidden for whoever may not, and Conflict if the request
     changed since it was read, or is not waiting.
     """
-    _check_person(by, "approve")
-    if is_own(request, by.actor):
+    _check_person(by, "approve", request, has_sign_in=has_sign_in)
+    if by.origin is Origin.PERSON and is_own(request, by.actor):
         raise Forbidden(f"request {request.request_id} is your own; another person has to approve it")
+    if request.origin is not Origin.PERSON and _is_second_required_for(store, request):
+        raise Forbidden(
+            f"a second person is required in {request.environment}, and nobody who signed in asked for request "
+            f"{request.request_id}; ask for the change yourself"
+        )
     for each in request.changes:
         check_allowed(by.roles, Action(each.action), request.environment)
     if due and due >= request.expires:
@@ -84,9 +100,14 @@ def is_own(request: ChangeRequest, name: str) -> bool:
     return fold_person(name) in {fold_person(request.requester), fold_person(request.editor)}
 
 
-def reject_request(store: Store, request: ChangeRequest, by: Act) -> int:
+def may_decide_alone(request: ChangeRequest, *, has_sign_in: bool) -> bool:
+    """Whether the operator of a deck without a sign-in decides about a request: an assistant's there."""
+    return bool(request.assistant) and request.origin is Origin.OPERATOR and not has_sign_in
+
+
+def reject_request(store: Store, request: ChangeRequest, by: Act, *, has_sign_in: bool = True) -> int:
     """Reject a request that waits, or was approved and not applied yet; return the audit entry's id."""
-    _check_person(by, "reject")
+    _check_person(by, "reject", request, has_sign_in=has_sign_in)
     with _deciding(store, request, by, OPEN) as change:
         values = {"state": RequestState.REJECTED, "decided_by": by.actor.strip(), "note": by.reason.strip()}
         save_decision(change.connection, request, **values)
@@ -95,9 +116,9 @@ def reject_request(store: Store, request: ChangeRequest, by: Act) -> int:
     return change.entry_id
 
 
-def withdraw_request(store: Store, request: ChangeRequest, by: Act) -> int:
+def withdraw_request(store: Store, request: ChangeRequest, by: Act, *, has_sign_in: bool = True) -> int:
     """Take back one's own request; return the audit entry's id."""
-    _check_person(by, "withdraw")
+    _check_person(by, "withdraw", request, has_sign_in=has_sign_in)
     if fold_name(by.actor.strip()) != fold_name(request.requester):
         raise Forbidden(f"request {request.request_id} is of {request.requester}, who alone can withdraw it; reject it")
     with _deciding(store, request, by, OPEN) as change:
@@ -107,9 +128,11 @@ def withdraw_request(store: Store, request: ChangeRequest, by: Act) -> int:
     return change.entry_id
 
 
-def amend_request(store: Store, request: ChangeRequest, changes: Iterable[WantedChange], by: Act) -> int:
+def amend_request(
+    store: Store, request: ChangeRequest, changes: Iterable[WantedChange], by: Act, *, has_sign_in: bool = True
+) -> int:
     """Replace what a request wants; an approval that it had is void. Return the audit entry's id."""
-    _check_person(by, "edit")
+    _check_person(by, "edit", request, has_sign_in=has_sign_in)
     wanted = tuple(changes)
     if not wanted:
         raise InvalidInput("changes", "must be at least one; withdraw the request instead")
@@ -137,9 +160,17 @@ def _deciding(
     return changing(store, by)
 
 
-def _check_person(by: Act, verb: str) -> None:
-    if by.origin is not Origin.PERSON:
+def _check_person(by: Act, verb: str, request: ChangeRequest, *, has_sign_in: bool) -> None:
+    is_operator = by.origin is Origin.OPERATOR and not by.assistant
+    if by.origin is not Origin.PERSON and not (is_operator and may_decide_alone(request, has_sign_in=has_sign_in)):
         raise Forbidden(f"only a verified person can {verb} a request: sign in, or use a token that you made signed in")
+
+
+def _is_second_required_for(store: Store, request: ChangeRequest) -> bool:
+    with store.read() as connection:
+        return any(
+            find_policy(connection, Action(each.action), request.environment).required for each in request.changes
+        )
 
 
 def _describe(request: ChangeRequest) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from core.audit.actions import read_action
-from core.audit.gate import READY, RequestState, WantedChange
+from core.audit.gate import READY, Origin, RequestState, WantedChange
 from core.errors import Conflict, NotFound
 from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.schema import change_requests
@@ -23,7 +23,8 @@ class ChangeRequest:
     """Changes that need a second person.
 
     The states before them are those that have to be there when they are applied. `editor` changed the request last.
-    `due` is when it is applied, None for at once; `entry_id` is the audit entry that did so, 0 for none.
+    `due` is when it is applied, None for at once; `entry_id` is the audit entry that did so, 0 for none. `assistant` is
+    who proposed it over MCP in the requester's name, "" for none; `origin` says whether the requester had signed in.
     """
 
     request_id: int
@@ -41,6 +42,15 @@ class ChangeRequest:
     expires: datetime
     due: datetime | None
     entry_id: int
+    assistant: str = ""
+    origin: Origin = Origin.PERSON
+
+    def say_requester(self) -> str:
+        """Return who asked, like "ada" or "an assistant over MCP (token:night, for ada)"."""
+        if not self.assistant:
+            return self.requester
+        served = "" if self.assistant == self.requester else f", for {self.requester}"
+        return f"an assistant over MCP ({self.assistant}{served})"
 
     def describe(self) -> str:
         """Return what is to be done, like "flag.update use_hyde"."""
@@ -108,5 +118,6 @@ def _read(row: Any) -> ChangeRequest:
     return ChangeRequest(
         row["id"], row["environment"], changes, row["reason"], row["requester"], row["editor"], state, row["version"],
         row["decided_by"], row["note"], row["effect"], from_ms(row["created_ms"]), from_ms(row["expires_ms"]),
-        from_ms(row["due_ms"]) if row["due_ms"] is not None else None, row["entry_id"] or 0,
+        from_ms(row["due_ms"]) if row["due_ms"] is not None else None, row["entry_id"] or 0, row["assistant"],
+        Origin(row["origin"]),
     )  # fmt: skip

@@ -123,6 +123,7 @@ class Action(StrEnum):
     TODO_WAKE = "todo.wake"
     APPROVAL_POLICY = "approval.policy"
     APPROVAL_REQUEST = "approval.request"
+    APPROVAL_PROPOSE = "approval.propose"
     APPROVAL_AMEND = "approval.amend"
     APPROVAL_GRANT = "approval.grant"
     APPROVAL_REJECT = "approval.reject"

@@ -27,7 +27,7 @@ from core.audit.gate import (
 )
 from core.audit.permissions import ADMIN_EVERYWHERE, EVERYWHERE, SHARED, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
-from core.errors import ApprovalNeeded, Forbidden, InvalidInput
+from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput
 from core.safety.letters import check_letters
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.scope import DEFAULT_ENVIRONMENT
@@ -46,6 +46,10 @@ class Act:
     what only stops something, as the kill switch does: it waits for nobody. `also` is called with the change before it
     is committed, for what has to be stored with it, such as an idempotency key; if it raises, nothing is changed.
 
+    With `assistant`, a language model proposes the act over MCP: it is never made, whoever may change things alone and
+    whatever the reason says, but becomes a change request. `by_request` makes what an approved request holds, and
+    nothing without one.
+
     Raises InvalidInput when actor or reason is empty or too long.
     """
 
@@ -56,6 +60,8 @@ class Act:
     roles: Roles = ADMIN_EVERYWHERE
     origin: Origin = Origin.OPERATOR
     stops: bool = False
+    assistant: str = ""
+    by_request: bool = False
     also: "Callable[[Change], None] | None" = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +78,7 @@ class Act:
     @property
     def is_emergency(self) -> bool:
         """Whether this passes without a second person, and is marked for it."""
-        return self.stops or _is_urgent(self.reason)
+        return not self.assistant and (self.stops or _is_urgent(self.reason))
 
 
 def _says_something(text: str) -> bool:
@@ -103,6 +109,7 @@ class Change:
     at_ms: int
     entry_id: int = 0
     waiting: list[WantedChange] = field(default_factory=list)  # those that need a second person
+    free: list[WantedChange] = field(default_factory=list)  # those that would, under another policy
 
     def record(self, action: Action, target: str, before: Side, after: Side) -> None:
         """Write the audit entry: `before` and `after` are states or JSON objects, or None for nothing.
@@ -111,12 +118,15 @@ class Change:
         """
         require(self.act, action)
         reason = self.act.reason.strip()
-        if action in GUARDED and _needs_second(self.connection, self.act, action):
+        wanted = WantedChange(action, target, _write(before), _write(after))
+        if action in GUARDED and not _needs_second(self.connection, self.act, action):
+            self.free.append(wanted)
+        elif action in GUARDED:
             if self.act.is_emergency and action != Action.APPROVAL_POLICY:
                 reason = reason if _is_urgent(reason) else f"{EMERGENCY}{reason}"
                 security.warning("an emergency of %r in %s: %s", self.act.actor, self.act.environment, reason)
             else:
-                self.waiting.append(WantedChange(action, target, _write(before), _write(after)))
+                self.waiting.append(wanted)
         self.entry_id = record_audit(
             self.connection,
             ts_ms=self.at_ms,
@@ -125,8 +135,8 @@ class Change:
             action=action,
             target=target,
             reason=reason,
-            before=_write(before),
-            after=_write(after),
+            before=wanted.before,
+            after=wanted.after,
         )
 
 
@@ -147,9 +157,11 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
         with store.begin_in_turn() as connection:
             change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
             yield change
-            if change.waiting:
+            if change.waiting or act.assistant:
                 found = _find_request(connection, act, change.waiting)
                 mark_applied(connection, found, change.waiting, entry_id=change.entry_id)
+            elif change.free and (approved := _find_approved(connection, act, change.free)) is not None:
+                mark_applied(connection, approved, change.free, entry_id=change.entry_id)
             if act.also is not None:
                 act.also(change)
     except _SecondPersonNeeded as needed:
@@ -175,6 +187,12 @@ class _SecondPersonNeeded(Exception):
 
 
 def _needs_second(connection: Connection, act: Act, action: Action) -> bool:
+    if act.assistant or act.by_request:
+        return True
+    return _is_second_required(connection, act, action)
+
+
+def _is_second_required(connection: Connection, act: Act, action: Action) -> bool:
     if act.origin is Origin.SERVER:
         return False
     policy = find_policy(connection, action, act.environment)
@@ -185,36 +203,60 @@ def _needs_second(connection: Connection, act: Act, action: Action) -> bool:
 
 def _find_request(connection: Connection, act: Act, changes: Sequence[WantedChange]) -> int:
     """Return the approved request for these changes. Raises Forbidden for somebody who is no verified person."""
-    if act.origin is not Origin.PERSON:
+    needs_person = any(_is_second_required(connection, act, Action(each.action)) for each in changes)
+    if needs_person and act.origin is not Origin.PERSON:
         with _telling(act):
             raise Forbidden(
                 f"a second person has to approve this in {act.environment}, and only who signed in can ask for it; in "
                 f"an emergency, begin the reason with {EMERGENCY.strip()}"
             )
-    at_ms = to_ms(act.at) if act.at else now_ms()
-    found = find_approved(connection, changes, environment=act.environment, requester=act.actor.strip(), at_ms=at_ms)
+    if act.assistant:
+        _check_worth(act, changes)
+        raise _SecondPersonNeeded(changes)
+    found = _find_approved(connection, act, changes)
+    if found is None and act.by_request:
+        raise Conflict("no approved request holds this change any more")
     if found is None:
         raise _SecondPersonNeeded(changes)
     return found
 
 
+def _find_approved(connection: Connection, act: Act, changes: Sequence[WantedChange]) -> int | None:
+    at_ms = to_ms(act.at) if act.at else now_ms()
+    return find_approved(connection, changes, environment=act.environment, requester=act.actor.strip(), at_ms=at_ms)
+
+
+def _check_worth(act: Act, changes: Sequence[WantedChange]) -> None:
+    """Raise unless a proposal says why, without hurry, and would change what users get."""
+    if _is_urgent(act.reason):
+        raise InvalidInput("reason", f"begins with {EMERGENCY.strip()}; an assistant's proposal is no emergency")
+    if not changes:
+        raise InvalidInput("change", "would change nothing")
+    if all(each.before == each.after for each in changes):
+        raise InvalidInput("change", "would change nothing")
+
+
 def _ask(store: Store, act: Act, changes: Sequence[WantedChange]) -> ApprovalNeeded:
     """Store the changes as a request of the actor."""
-    with store.begin() as connection:
+    with store.begin_in_turn() as connection:
         change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
         request_id, is_new = add_request(
             connection, changes, environment=act.environment, requester=act.actor.strip(), reason=act.reason.strip(),
-            at_ms=change.at_ms,
+            at_ms=change.at_ms, assistant=act.assistant, origin=act.origin,
         )  # fmt: skip
         if is_new:
-            told = {"changes": [{"action": str(each.action), "target": each.target} for each in changes]}
-            change.record(Action.APPROVAL_REQUEST, str(request_id), None, told)
+            listed = [{"action": str(each.action), "target": each.target} for each in changes]
+            action = Action.APPROVAL_PROPOSE if act.assistant else Action.APPROVAL_REQUEST
+            told = {"changes": listed, **({"assistant": act.assistant} if act.assistant else {})}
+            change.record(action, str(request_id), None, told)
     return ApprovalNeeded(request_id, act.environment)
 
 
 def require(act: Act, action: Action) -> None:
     """Raise Forbidden unless the actor may do this; for work that starts before its change is opened."""
     with _telling(act):
+        if act.assistant and action not in (*GUARDED, Action.APPROVAL_PROPOSE):
+            raise Forbidden(f"{action} cannot be proposed; a person does it")
         check_allowed(act.roles, action, act.environment)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from core.audit.actions import Action
 from core.audit.permissions import SHARED, Role, Roles, fold_name
@@ -22,6 +22,9 @@ from quarterdeck.scope import fold_environment
 EMERGENCY = "EMERGENCY: "
 ADMINS = "admins"
 LASTS_MS = 7 * 86_400_000  # a request that nobody decided, or nobody applied
+MOST_PROPOSALS = 20  # of one assistant that wait at once
+MOST_PROPOSALS_A_DAY = 60
+_DAY_MS = 86_400_000
 POLICIES = setting_key(Family.APPROVALS)
 
 # What needs a second person where one is required: whatever decides what users get, and the requirement itself.
@@ -152,20 +155,42 @@ def add_request(
     requester: str,
     reason: str,
     at_ms: int,
+    assistant: str = "",
+    origin: Origin = Origin.PERSON,
 ) -> tuple[int, bool]:
-    """Return the request of this person for these changes, and whether it is new: an open one is not made twice."""
+    """Return the request of this person for these changes, and whether it is new: an open one is not made twice.
+
+    With `assistant`, it is a proposal. Raises Conflict when that assistant has as many as it may have.
+    """
     digest, c = digest_changes(changes), change_requests.c
-    is_open = (c.state == RequestState.WAITING, c.expires_ms > at_ms, c.environment == environment, c.digest == digest)
+    is_open = (
+        c.state == RequestState.WAITING, c.expires_ms > at_ms, c.environment == environment, c.digest == digest,
+        c.assistant == assistant,
+    )  # fmt: skip
     for row in connection.execute(select(c.id, c.requester).where(*is_open)):
         if fold_name(row.requester) == fold_name(requester):
             return int(row.id), False
+    if assistant:
+        _check_number(connection, assistant, at_ms=at_ms)
     values = {
         "environment": environment, "changes": dump_changes(changes), "digest": digest, "reason": reason,
         "requester": requester, "editor": requester, "state": RequestState.WAITING, "version": 1, "decided_by": "",
-        "note": "", "effect": "", "created_ms": at_ms, "expires_ms": at_ms + LASTS_MS,
+        "note": "", "effect": "", "created_ms": at_ms, "expires_ms": at_ms + LASTS_MS, "assistant": assistant,
+        "origin": origin,
     }  # fmt: skip
     made = connection.execute(insert(change_requests).values(values).returning(c.id))
     return int(made.scalar_one()), True
+
+
+def _check_number(connection: Connection, assistant: str, *, at_ms: int) -> None:
+    """Raise Conflict when an assistant may propose nothing more for now."""
+    c = change_requests.c
+    count = select(func.count()).select_from(change_requests).where(c.assistant == assistant)
+    waiting = connection.scalar(count.where(c.state == RequestState.WAITING, c.expires_ms > at_ms)) or 0
+    if waiting >= MOST_PROPOSALS:
+        raise Conflict(f"{waiting} proposals of {assistant} wait already; a person has to decide about some first")
+    if (connection.scalar(count.where(c.created_ms > at_ms - _DAY_MS)) or 0) >= MOST_PROPOSALS_A_DAY:
+        raise Conflict(f"{assistant} made {MOST_PROPOSALS_A_DAY} proposals within a day, which is the limit")
 
 
 def dump_changes(changes: Sequence[WantedChange]) -> str:

@@ -87,6 +87,7 @@ _SAID = {
     Action.TODO_WAKE: "brought back a decision: {}",
     Action.APPROVAL_POLICY: "changed which changes need a second person in {}",
     Action.APPROVAL_REQUEST: "asked for the change {}",
+    Action.APPROVAL_PROPOSE: "let an assistant propose the change {}",
     Action.APPROVAL_AMEND: "amended the requested change {}",
     Action.APPROVAL_GRANT: "approved the change {}",
     Action.APPROVAL_REJECT: "rejected the change {}",

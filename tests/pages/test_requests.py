@@ -1,6 +1,7 @@
 """The change requests on the rollouts page."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -94,3 +95,38 @@ def test_what_a_request_would_make_of_a_flag_is_edited(waiting: Store, monkeypat
     assert (request.editor, request.version) == ("bob", 2)
     assert next(each for each in page.button if each.label == "Approve").disabled
     assert pct(waiting) == 10
+
+
+def test_what_an_assistant_proposed_says_so_and_its_reason_is_text(
+    empty_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=10), ADA)
+    reason = "**approved** by [root](https://evil.example) <b>now</b>"
+    with pytest.raises(ApprovalNeeded):
+        bot = replace(ADA, reason=reason, assistant="token:bot")
+        change_rollout(store, get_flag(store, "production", "use_hyde"), 50, bot)
+    sign_in("bob", monkeypatch)
+    grant_role(store, Grant("bob", Role.EDITOR), Act("setup", "a test"))
+    page = open_page("rollouts", tab="Requests")
+    assert not page.exception
+    assert [each.value for each in page.text] == [reason]
+    said = " ".join(each.value for each in page.markdown)
+    assert "an assistant over MCP \\(token" in said and "for ada" in said and "evil" not in said
+    assert "may do it alone; 1 change waits" in said
+    assert any("A language model wrote the reason below." in each.value for each in page.caption)
+    page.text_input(key="request-1-reason").set_value("looked at it")
+    next(each for each in page.button if each.label == "Approve").click().run()
+    assert not page.exception
+    assert (pct(store), get_request(store, 1).state) == (50, "applied")
+
+
+def test_without_a_sign_in_the_operator_approves_what_an_assistant_proposed(empty_url: str, store: Store) -> None:
+    create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=10), ADA)
+    with pytest.raises(ApprovalNeeded):
+        bot = Act("operator", "half of the users", assistant="operator")
+        change_rollout(store, get_flag(store, "production", "use_hyde"), 50, bot)
+    page = open_page("rollouts", tab="Requests")
+    page.text_input(key="request-1-reason").set_value("looked at it")
+    next(each for each in page.button if each.label == "Approve").click().run()
+    assert not page.exception
+    assert pct(store) == 50

@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from app.http.backends import get_config, get_store, identify_headers
 from app.http.refusals import RequestRefused
 from core.access.roles import list_grants
-from core.access.scopes import TokenScope, roles_of
+from core.access.scopes import Token, TokenScope, roles_of, roles_to_propose
 from core.access.tokens import find_person
 from core.approvals.operations import is_second_required
 from core.audit.acts import MAX_TEXT, Act
@@ -41,6 +41,7 @@ class Caller:
     environment: str
     services: tuple[str, ...] = ()
     digest: str = ""
+    proposing: Roles | None = None  # under which an assistant proposes; None for a caller that may not
 
     def find_environment(self, named: str | None = None) -> str:
         """Return the environment whose flags, experiments and rules are meant; the caller's own if none is named.
@@ -106,6 +107,25 @@ class Caller:
             return replace(asked, reason=named)
         return Act(self.name, reason, environment, roles=self.roles)
 
+    def make_proposal(self, reason: str, environment: str) -> Act:
+        """Return a change that an assistant proposes for the caller, and that becomes a change request.
+
+        A token proposes for its owner, with no role that the owner does not hold by name. Raises RequestRefused for a
+        caller that may not propose, and InvalidInput.
+        """
+        if self.proposing is None:
+            raise RequestRefused(403, "token: proposing a change needs the scope `propose`")
+        store = get_store()
+        owner = find_person(store, self.digest) if self.digest else None
+        if owner is not None:
+            roles = _limit(self.proposing, combine_grants(list_grants(store), owner), environment)
+            return Act(owner, reason, environment, roles=roles, origin=Origin.PERSON, assistant=self.name)
+        if not get_config().access.is_local:
+            raise RequestRefused(
+                403, "token: it was made without a sign-in, so it proposes for nobody; make one on a page"
+            )
+        return Act(self.name, reason, environment, roles=self.proposing, assistant=self.name)
+
     def _settle(self, named: str | None) -> str:
         if not named or fold_environment(named) == fold_environment(self.environment):
             return self.environment
@@ -124,12 +144,26 @@ async def identify_caller(headers: Mapping[str, str], scope: TokenScope) -> Call
     token = await identify_headers(headers, scope)
     if token is None:
         return make_operator(config)
-    return Caller(f"token:{token.name}", roles_of(token), token.environment, token.services, token.digest)
+    return make_caller(token)
 
 
-def make_operator(config: Config) -> Caller:
-    """Return the local operator, who is known by their access to this machine."""
-    return Caller(config.operator, hold_everywhere(config.operator_role), config.environment)
+def make_caller(token: Token) -> Caller:
+    """Return whoever brought a token."""
+    return Caller(
+        f"token:{token.name}", roles_of(token), token.environment, token.services, token.digest,
+        proposing=roles_to_propose(token),
+    )  # fmt: skip
+
+
+def make_operator(config: Config, *, proposes: bool = False) -> Caller:
+    """Return the local operator, who is known by their access to this machine; an assistant of theirs may propose.
+
+    An assistant that proposes reads nothing that users wrote.
+    """
+    roles = hold_everywhere(config.operator_role)
+    if proposes:
+        return Caller(config.operator, replace(roles, readers=()), config.environment, proposing=roles)
+    return Caller(config.operator, roles, config.environment)
 
 
 def get_caller(request: Request) -> Caller:

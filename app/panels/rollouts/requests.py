@@ -15,6 +15,7 @@ from core.approvals.operations import (
     NEEDS_SIGN_IN,
     approve_request,
     is_own,
+    may_decide_alone,
     read_policy,
     reject_request,
     set_policy,
@@ -34,7 +35,7 @@ def render_requests(environment: str) -> None:
     every = list_requests(get_store(), environment, states=tuple(RequestState))
     waiting = [each for each in every if each.state in OPEN]
     st.markdown(f"**{say_policy(policy, environment, len(waiting))}**")
-    if get_config().access.is_local:
+    if not has_sign_in():
         st.info(plain(NEEDS_SIGN_IN))
     for request in waiting:
         render_request(request)
@@ -45,25 +46,28 @@ def render_requests(environment: str) -> None:
 
 def say_policy(policy: Policy, environment: str, waiting: int) -> str:
     """The sentence about who may change what users get."""
-    if not policy.required:
-        return f"Whoever may change something in {plain(environment)} may do it alone."
-    alone = f", except {plain(', '.join(policy.alone))}" if policy.alone else ""
     counted = "no change waits" if not waiting else f"{waiting} change{'s wait' if waiting > 1 else ' waits'}"
+    if not policy.required:
+        more = f"; {counted}" if waiting else ""
+        return f"Whoever may change something in {plain(environment)} may do it alone{more}."
+    alone = f", except {plain(', '.join(policy.alone))}" if policy.alone else ""
     return f"Changes in {plain(environment)} need a second person{alone}; {counted}."
 
 
 def render_request(request: ChangeRequest) -> None:
     """One request: who asks for what, the difference, the effect, and the forms for the decision."""
     with st.container(border=True):
-        asked = f"{plain(request.requester)} {ui.format_ago(request.created)}"
+        asked = f"{plain(request.say_requester())} {ui.format_ago(request.created)}"
         said = f"**Request {request.request_id}**: {plain(request.describe())}, asked by {asked}"
         st.markdown(said, help=ui.say_instant(request.created))
+        if request.assistant:
+            st.caption("A language model wrote the reason below. Read the difference, not the reason alone.")
         st.text(request.reason)
         for each in request.changes:
             st.code(diff_states(each.before, each.after) or "no difference", language=None)
         effect = preview_request(get_store(), request, now=datetime.now(UTC))
         st.caption(plain(f"{effect} It expires on {request.expires:%d %b %Y, %H:%M} UTC.".strip()))
-        own = is_own(request, get_visitor().name)
+        own = is_own(request, get_visitor().name) and not may_decide_alone(request, has_sign_in=has_sign_in())
         key, number = f"request-{request.request_id}", request.request_id
         with st.form(key):
             st.text_input("Reason", key=f"{key}-reason", max_chars=500)
@@ -107,9 +111,15 @@ def amend(number: int, version: int, target: str, key: str) -> None:
         store, state = get_store(), st.session_state
         found = _as_seen(get_request(store, number), version)
         definition = parse_definition(target, state[f"{key}-text"])
-        return edit_request(store, found, target, definition, make_act(state[f"{key}-reason"], found.environment))
+        by = make_act(state[f"{key}-reason"], found.environment)
+        return edit_request(store, found, target, definition, by, has_sign_in=has_sign_in())
 
     ui.record_change(change)
+
+
+def has_sign_in() -> bool:
+    """Whether visitors of this deck sign in."""
+    return not get_config().access.is_local
 
 
 def decide(verb: str, number: int, version: int, effect: str) -> None:
@@ -122,10 +132,10 @@ def decide(verb: str, number: int, version: int, effect: str) -> None:
         if found.version != version:
             found = _as_seen(found, version)
         if verb == "reject":
-            return reject_request(store, found, by)
+            return reject_request(store, found, by, has_sign_in=has_sign_in())
         if verb == "withdraw":
-            return withdraw_request(store, found, by)
-        entry = approve_request(store, found, by, effect=effect)
+            return withdraw_request(store, found, by, has_sign_in=has_sign_in())
+        entry = approve_request(store, found, by, effect=effect, has_sign_in=has_sign_in())
         return apply_request(store, get_request(store, number), now=datetime.now(UTC)) if can_apply(found) else entry
 
     ui.record_change(change)
@@ -146,7 +156,7 @@ def render_policy(policy: Policy, environment: str) -> None:
         )
         st.text_input("Reason", key="approval-reason", max_chars=500)
         locked = lock(Action.APPROVAL_POLICY, environment)
-        if get_config().access.is_local:
+        if not has_sign_in():
             locked = {"disabled": True, "help": plain(NEEDS_SIGN_IN)}
         st.form_submit_button("Save", on_click=save_policy, args=(environment, seen), **locked)
 
@@ -158,8 +168,8 @@ def save_policy(environment: str, seen: str) -> None:
         state = st.session_state
         alone = tuple(name.strip() for name in state[f"approval-alone-{seen}"].split(",") if name.strip())
         by = make_act(state["approval-reason"], environment)
-        has_sign_in = not get_config().access.is_local
-        return set_policy(get_store(), Policy(state[f"approval-required-{seen}"], alone), by, has_sign_in=has_sign_in)
+        wanted = Policy(state[f"approval-required-{seen}"], alone)
+        return set_policy(get_store(), wanted, by, has_sign_in=has_sign_in())
 
     ui.record_change(change)
 
@@ -172,6 +182,6 @@ def _as_seen(request: ChangeRequest, version: int) -> ChangeRequest:
 def _row(request: ChangeRequest) -> dict[str, object]:
     return {
         "request": request.request_id, "state": str(request.state), "change": request.describe(),
-        "asked by": request.requester, "decided by": request.decided_by, "reason": request.reason,
+        "asked by": request.say_requester(), "decided by": request.decided_by, "reason": request.reason,
         "note": request.note, "asked": request.created, "audit entry": request.entry_id or None,
     }  # fmt: skip

@@ -20,8 +20,9 @@ MEANINGS = {
     TokenScope.READ: "read: what the pages show, without what users asked",
     TokenScope.QUESTIONS: "questions: with read, what users asked too",
     TokenScope.CHANGE: "change: what an editor changes",
-    TokenScope.SHARED: "shared: with change, indexes and prompts in production",
-    TokenScope.ADMIN: "admin: everything but shared",
+    TokenScope.PROPOSE: "propose: an assistant's change requests over MCP; beside it only read and shared",
+    TokenScope.SHARED: "shared: with change or propose, indexes and prompts in production",
+    TokenScope.ADMIN: "admin: everything but shared and propose",
 }
 
 

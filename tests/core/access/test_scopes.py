@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.access.credentials import issue_token
-from core.access.scopes import Token, TokenScope, bind_scope, covers, home_of, roles_of
+from core.access.scopes import Token, TokenScope, bind_scope, covers, home_of, roles_of, roles_to_propose
 from core.access.tokens import get_token
 from core.audit.actions import Action
 from core.audit.acts import Act
@@ -24,8 +24,21 @@ def holding(*scopes: TokenScope) -> Token:
     return Token("t", "d", "h", scopes, "staging", datetime(2026, 3, 1, tzinfo=UTC), "ada")
 
 
-def test_admin_covers_every_scope_but_the_one_for_what_is_shared() -> None:
-    assert {scope for scope in TokenScope if not covers(holding(TokenScope.ADMIN), scope)} == {TokenScope.SHARED}
+def test_admin_covers_every_scope_but_the_two_that_have_to_be_named() -> None:
+    left = {scope for scope in TokenScope if not covers(holding(TokenScope.ADMIN), scope)}
+    assert left == {TokenScope.SHARED, TokenScope.PROPOSE}
+
+
+def test_who_proposes_does_so_as_an_editor_and_changes_nothing_itself() -> None:
+    s, flag, swap = TokenScope, Action.FLAG_UPDATE, Action.INDEX_SWAP
+    for scopes, proposed in (((s.READ, s.PROPOSE), {flag}), ((s.READ, s.PROPOSE, s.SHARED), {flag, swap})):
+        token = holding(*scopes)
+        roles = roles_to_propose(token)
+        assert roles is not None
+        assert {each for each in (flag, swap) if not explain_refusal(roles, each, "staging")} == proposed
+        assert not any(explain_refusal(roles_of(token), each, "staging") == "" for each in Action)
+        assert explain_refusal(roles, flag, "production")
+    assert [roles_to_propose(holding(scope)) for scope in (s.READ, s.CHANGE, s.ADMIN)] == [None, None, None]
 
 
 def test_a_token_may_do_what_its_scopes_say_in_its_own_environment_alone() -> None:

@@ -39,12 +39,12 @@ from core.approvals.operations import (
     set_policy,
     withdraw_request,
 )
-from core.approvals.requests import ChangeRequest, get_request
+from core.approvals.requests import ChangeRequest, get_request, list_requests
 from core.approved import edit_request
 from core.arms.arms import Metric
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.gate import Origin, Policy, WantedChange, add_request
+from core.audit.gate import GUARDED, Origin, Policy, RequestState, WantedChange, add_request
 from core.audit.operations import add_environment
 from core.audit.permissions import (
     ADMIN_EVERYWHERE,
@@ -72,7 +72,7 @@ from core.deployments import deployments
 from core.drift.operations import accept_level, save_model_map
 from core.drift.scales import ModelMap
 from core.erasure import erase
-from core.errors import Forbidden, InvalidInput
+from core.errors import ApprovalNeeded, Forbidden, InvalidInput
 from core.flags.layer_store import get_holdout, get_layer
 from core.flags.layers import Holdout, Layer
 from core.flags.operations import (
@@ -656,6 +656,28 @@ def test_an_operation_is_refused_to_who_may_not_and_leaves_everything_as_it_was(
             call(world, Act("ada", "a test", roles=roles))
         assert everything_in(world.store) == before
         assert not (world.folder / "built").exists()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_an_assistant_proposes_changes_nothing_whatever_it_is(name: str, world: World) -> None:
+    """Without a policy, as an admin everywhere: it becomes a change request, or is refused."""
+    before, asked = everything_in(world.store), list_requests(world.store, states=tuple(RequestState))
+    act = Act("ada", "a test", origin=Origin.PERSON, assistant="token:bot", stops=True)
+    with pytest.raises((ApprovalNeeded, Forbidden, InvalidInput)) as refused:
+        OPERATIONS[name][1](world, act)
+    after, told = everything_in(world.store), ("audit", "change_requests")
+    assert {table: rows for table, rows in after.items() if table not in told} == {
+        table: rows for table, rows in before.items() if table not in told
+    }
+    made = [each for each in list_requests(world.store, states=tuple(RequestState)) if each not in asked]
+    newest = [str(entry.action) for entry in list_audit(world.store, limit=len(after["audit"]) - len(before["audit"]))]
+    if refused.type is ApprovalNeeded:
+        assert [(each.requester, each.assistant, each.state) for each in made] == [("ada", "token:bot", "waiting")]
+        assert newest == ["approval.propose"]
+        assert all(each.action in GUARDED for each in made[0].changes)
+    else:
+        assert (made, after) == ([], before)
+    assert not (world.folder / "built").exists()
 
 
 @pytest.mark.parametrize("name", sorted(SHARED))
