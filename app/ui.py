@@ -21,6 +21,7 @@ from app.feedback import record_change as record_change
 from app.feedback import render_said as render_said
 from app.feedback import render_toast
 from app.feedback import submit_change as submit_change
+from app.feedback import tell as tell
 from app.feedback import was_made as was_made
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
 from app.tables import age_column as age_column

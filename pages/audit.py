@@ -45,7 +45,6 @@ def render() -> None:
         ui.render_empty("There are no changes yet. The first change of a flag will appear here.", "quarterdeck demo")
         return
     render_sentence(newest, readable)
-    ui.render_said()
     chosen = render_filter()
     shown = hide_labels(list_audit(get_store(), chosen, limit=SHOWN), get_visitor().roles)
     if shown:

@@ -59,7 +59,8 @@ def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
     for each in problems[:_MOST_PROBLEMS]:
         st.caption(f"{left}: {plain(each.label)} {plain(each.problem)}.")
     if found.missing:
-        st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
+        are = "is" if len(found.missing) == 1 else "are"
+        st.caption(f"{len(found.missing)} of the chosen runs {are} not in this store.")
 
 
 def say_compared(found: PromptComparison) -> str:
@@ -144,7 +145,6 @@ def render(frame: ui.Frame) -> None:
         none = (
             "None of the chosen runs is in this store." if found.missing else f"No evaluated run in {experiment} yet."
         )
-        ui.render_said()
         ui.render_empty(plain(none), "quarterdeck demo")
         if found.searched and experiment:
             st.caption(plain(found.searched))
@@ -158,7 +158,6 @@ def render(frame: ui.Frame) -> None:
         return
     render_sentence(found, rule)
     offer_shared_cases(found)
-    ui.render_said()
     render_tabs(found, experiment, frame)
 
 

@@ -99,7 +99,7 @@ def read_entrants(tracking: Tracking, runs: Sequence[Run], names: RunNames = USU
 
 @dataclass(frozen=True, slots=True)
 class _Evaluations:
-    """What an experiment's runs say: those with a mean faithfulness or with cases, all others, and those that failed."""
+    """What the runs of an experiment say: those with a mean or with cases, all others, and those that failed."""
 
     able: tuple[EvaluatedRun, ...]
     others: tuple[EvaluatedRun, ...]

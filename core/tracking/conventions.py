@@ -48,8 +48,8 @@ _HIGHEST = 100.0  # of a mean faithfulness
 _LARGEST = 1e300  # MLflow keeps infinity as the largest number of 64 bits
 # Words that say how a figure was made, and not what it is of.
 _ABOUT_SCORES = frozenset((
-    "is", "mean", "avg", "average", "score", "overall", "metric", "metrics", "v1", "v2", "v3", "eval", "evaluation", "test",
-    "val", "offline", "judge", "llm", "answer", "response", "ragas", "deepeval", "trulens", "mlflow", "phoenix",
+    "is", "mean", "avg", "average", "score", "overall", "metric", "metrics", "v1", "v2", "v3", "eval", "evaluation",
+    "test", "val", "offline", "judge", "llm", "answer", "response", "ragas", "deepeval", "trulens", "mlflow", "phoenix",
     "langsmith",
 ))  # fmt: skip
 _ABOUT_COSTS = frozenset((

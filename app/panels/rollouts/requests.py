@@ -27,6 +27,8 @@ from core.audit.gate import Policy, RequestState, WantedChange
 from core.audit.jsondiff import diff_states
 from core.flags.edits import parse_definition
 
+_DECIDED, _POLICY = "requests-decided", "approval-policy"  # where outcomes are said
+
 
 def render_requests(environment: str) -> None:
     """Draw who may change alone, the requests that wait with what they would change, and the past ones."""
@@ -36,6 +38,7 @@ def render_requests(environment: str) -> None:
     st.markdown(f"**{say_policy(policy, environment, len(waiting))}**")
     if get_config().access.is_local:
         st.info(plain(NEEDS_SIGN_IN))
+    ui.render_said(_DECIDED)
     for request in waiting:
         render_request(request)
     if every:
@@ -84,6 +87,7 @@ def render_request(request: ChangeRequest) -> None:
                 withdraw.form_submit_button("Withdraw", on_click=decide, args=("withdraw", number, request.version, ""))
         for each in list_editable(request):
             render_amendment(request, each)
+        ui.render_said(_place(number))
 
 
 def render_amendment(request: ChangeRequest, wanted: WantedChange) -> None:
@@ -109,7 +113,7 @@ def amend(number: int, version: int, target: str, key: str) -> None:
         definition = parse_definition(target, state[f"{key}-text"])
         return edit_request(store, found, target, definition, make_act(state[f"{key}-reason"], found.environment))
 
-    ui.record_change(change)
+    ui.record_change(change, place=_place(number))
 
 
 def decide(verb: str, number: int, version: int, effect: str) -> None:
@@ -128,7 +132,7 @@ def decide(verb: str, number: int, version: int, effect: str) -> None:
         entry = approve_request(store, found, by, effect=effect)
         return apply_request(store, get_request(store, number), now=datetime.now(UTC)) if can_apply(found) else entry
 
-    ui.record_change(change)
+    ui.record_change(change, place=_place(number), done_at=_DECIDED)
 
 
 def render_policy(policy: Policy, environment: str) -> None:
@@ -149,6 +153,7 @@ def render_policy(policy: Policy, environment: str) -> None:
         if get_config().access.is_local:
             locked = {"disabled": True, "help": plain(NEEDS_SIGN_IN)}
         st.form_submit_button("Save", on_click=save_policy, args=(environment, seen), **locked)
+    ui.render_said(_POLICY)
 
 
 def save_policy(environment: str, seen: str) -> None:
@@ -161,7 +166,11 @@ def save_policy(environment: str, seen: str) -> None:
         has_sign_in = not get_config().access.is_local
         return set_policy(get_store(), Policy(state[f"approval-required-{seen}"], alone), by, has_sign_in=has_sign_in)
 
-    ui.record_change(change)
+    ui.record_change(change, place=_POLICY)
+
+
+def _place(number: int) -> str:
+    return f"request-said-{number}"
 
 
 def _as_seen(request: ChangeRequest, version: int) -> ChangeRequest:
