@@ -36,6 +36,16 @@ def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
     assert stored_flag(demo_url, "use_hyde") == before
 
 
+def test_the_trail_is_that_of_all_environments_and_has_no_switch_that_changes_nothing(
+    empty_url: str, store: Store
+) -> None:
+    for environment in ("production", "staging"):
+        create_flag(store, "use_hyde", boolean_flag(on=True), Act("ada", "for a test", environment))
+    app = open_page("audit")
+    assert {box.label for box in app.selectbox} == {"Who", "What", "On", "Where", "Entry"}
+    assert set(app.dataframe[0].value["where"]) == {"production", "staging"}
+
+
 def test_an_entry_whose_state_before_is_that_of_now_offers_no_revert(empty_url: str, store: Store) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True), Act("ada", "for a test"))
     switch_flag(store, get_flag(store, "production", "use_hyde"), Act("ada", "off"), on=False)

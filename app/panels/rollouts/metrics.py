@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_store
-from app.text import plain, show_unseen
+from app.text import show_unseen
 from app.visitor import lock, make_act
 from core.arms.arms import ComparedMetric, Metric
 from core.audit.actions import Action
