@@ -9,7 +9,7 @@ from app.panels.prompts.behavior import render_behavior
 from app.panels.prompts.cases import render_case_sets
 from app.panels.prompts.comparison import render_comparison, render_pair
 from app.panels.prompts.evaluation import render_evaluation
-from app.panels.prompts.names import render_names
+from app.panels.prompts.names import SAVED, render_names
 from app.panels.prompts.promotion import render_promotion
 from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
 from app.panels.prompts.runs import read_chosen, render_runs
@@ -151,6 +151,7 @@ def render(frame: ui.Frame) -> None:
         if runs := load_choices(experiment):
             if found.searched:
                 st.markdown("##### Where your runs keep their figures")
+                ui.render_said(SAVED)
                 render_names(experiment, runs, frame.environment)
             render_runs(experiment, ())
         own_cases, own_evaluate = st.tabs(_OWN_TABS, on_change="rerun", key="tab", bind="query-params")
@@ -158,6 +159,7 @@ def render(frame: ui.Frame) -> None:
         return
     render_sentence(found, rule)
     offer_shared_cases(found)
+    ui.render_said(SAVED)
     render_tabs(found, experiment, frame)
 
 

@@ -15,6 +15,7 @@ from core.tracking.conventions import USUAL, RunNames
 from core.tracking.runs import Run
 
 _USUAL = "(the usual names)"
+SAVED = "names-saved"  # below the sentence: once the runs can be read, the form is under another tab
 _FIELDS = {
     "prompt": "Prompt: parameter or tag",
     "version": "Version: parameter or tag",
@@ -59,7 +60,7 @@ def save(experiment: str, environment: str) -> None:
         lambda: save_names(
             get_store(), experiment, RunNames(**chosen), make_act(state[f"name-reason-{experiment}"], environment)
         ),
-        effect="Runs are now read by these names.", place=_place(experiment),
+        effect="Runs are now read by these names.", place=_place(experiment), done_at=SAVED,
     )  # fmt: skip
     load_comparison.clear()
     load_experiment_names.clear()
