@@ -31,7 +31,7 @@ def offer_file(
     def make() -> str | bytes:
         return write(require_still(visitor, environment, now=datetime.now(UTC)))
 
-    options = {"type": "tertiary", "icon": ":material/download:", "on_click": "ignore", **options}
+    options = {"type": "tertiary", "on_click": "ignore", **options}
     st.download_button(label, make, file_name, mime, **options)
 
 
