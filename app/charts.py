@@ -161,6 +161,11 @@ def _say_change(report: DriftReport) -> str:
     return f"{begin} to {ui.format_day(last)}"
 
 
+def find_first_day(days: Sequence[DailyScores], *, since: date) -> date:
+    """Return the first day to draw: `since`, or the first day with a score, so that no chart begins empty."""
+    return max(since, next((day.day for day in days if any(day.histogram)), since))
+
+
 def mark_changes(figure: go.Figure, changes: Iterable[TimelineChange], *, first: date, last: date) -> go.Figure:
     """Put the changes from `first` to `last` into a lane below the scores, and name them in the boxes of their days.
 

@@ -19,7 +19,6 @@ from core.audit.trail import get_audit_entry
 from core.errors import ApprovalNeeded, HalfDone, QuarterdeckError
 from core.reverts import explain_irreversible, find_newest, revert
 
-TOP = ""  # the place of what no control claims: below the page's sentence
 _KEY, _TOLD = "feedback", "feedback_told"
 
 
@@ -41,7 +40,7 @@ class ChangeOutcome:
 
 
 def record_change(
-    change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None,
+    change: Callable[[], int], *, place: str, effect: str = "", done_at: str | None = None,
     offers_undo: bool = True, undo: Callable[[], int] | None = None, forget: Callable[[], object] | None = None,
 ) -> None:  # fmt: skip
     """Run one operation from a callback, and keep its outcome for `render_said`.
@@ -72,6 +71,11 @@ def record_change(
     st.session_state[_KEY] = st.session_state[_TOLD] = outcome
 
 
+def tell(said: str, *, kind: str, place: str) -> None:
+    """Keep what `render_said` is to say of a change that has no audit entry of its own: success, info or error."""
+    st.session_state[_KEY] = st.session_state[_TOLD] = ChangeOutcome(place, kind, said)
+
+
 def was_made() -> bool:
     """Whether the last change was made."""
     outcome = st.session_state.get(_KEY)
@@ -90,10 +94,12 @@ def submit_change(
 def render_toast() -> None:
     """Show the outcome of the last change as a toast, once: wherever on the page it was made, it is on the screen."""
     outcome = st.session_state.pop(_TOLD, None)
-    if outcome is not None and outcome.kind == "success":
+    if outcome is not None and outcome.entry:
         _render_saved(outcome)
+    elif outcome is not None and outcome.kind == "success":
+        st.toast(outcome.said, icon="✅")
     elif outcome is not None and outcome.kind == "info":
-        st.toast(outcome.said, icon="👥")
+        st.toast(outcome.said, icon=":material/info:")
     elif outcome is not None:
         st.toast(outcome.said, icon="⚠️", duration="long")
 
@@ -106,7 +112,7 @@ def _render_saved(outcome: ChangeOutcome) -> None:
             _render_undo(outcome, key="saved")
 
 
-def render_said(place: str = TOP) -> None:
+def render_said(place: str) -> None:
     """Show how the last change of this place ended, once. What it did can be undone here where it can be at all."""
     outcome = st.session_state.get(_KEY)
     if outcome is None or outcome.place != place:
@@ -117,7 +123,8 @@ def render_said(place: str = TOP) -> None:
         st.info(outcome.said)
     else:
         st.success(outcome.said)
-        _render_undo(outcome, key="undo")
+        if outcome.entry:
+            _render_undo(outcome, key="undo")
     del st.session_state[_KEY]
 
 

@@ -21,6 +21,7 @@ from app.feedback import record_change as record_change
 from app.feedback import render_said as render_said
 from app.feedback import render_toast
 from app.feedback import submit_change as submit_change
+from app.feedback import tell as tell
 from app.feedback import was_made as was_made
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
 from app.tables import age_column as age_column
@@ -37,7 +38,7 @@ from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
 from core.errors import QuarterdeckError
 from core.safety.letters import show_text
-from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
+from quarterdeck.scope import DEFAULT_ENVIRONMENT, DEFAULT_SERVICE, Scope, fold_environment
 
 # How long a change of a flag, an index or a token takes to reach everybody: clients and servers poll once a second.
 FLIP_SEEN_WITHIN_S = 2
@@ -85,7 +86,7 @@ DRIFT_LOOKS: Mapping[DriftStatus, StatusLook] = {
 def render_frame(
     title: str,
     *,
-    environments: Sequence[str],
+    environments: Sequence[str] = (),
     services: Sequence[Scope] = (),
     new: Collection[str | Scope] = (),
     today_of: Callable[[Scope], date] = lambda _scope: datetime.now(UTC).date(),
@@ -94,7 +95,8 @@ def render_frame(
 ) -> Frame:
     """Draw the page's title and its filters, which live in the URL; return what the visitor chose.
 
-    The first of the environments is shown unless the visitor chose another. `services` are those of all environments;
+    The first of the environments is shown unless the visitor chose another; a page of all of them gives none, and has
+    no switch. `services` are those of all environments;
     the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new. `today_of`
     returns the date of a scope. Ranges above `most_days` are not offered; an address that asks for one is told so.
     """
@@ -117,7 +119,7 @@ def render_frame(
                 bind="query-params",
                 label_visibility="collapsed",
             )
-        environment = _choose_environment(environments, new)
+        environment = _choose_environment(environments, new) if environments else DEFAULT_ENVIRONMENT
         here = [scope for scope in services if scope.environment == fold_environment(environment)]
         service = _choose_service([scope.service for scope in here], {scope.service for scope in here if scope in new})
     if ranges and RANGES.get(asked, 0) > most_days:

@@ -7,7 +7,7 @@ import streamlit as st
 from app import ui
 from app.panels.audit.entry import render_entry
 from app.panels.audit.trail import SHOWN, render_filter, render_table
-from app.resources import get_store, list_environments
+from app.resources import get_store
 from app.text import plain
 from app.visitor import get_visitor
 from core.audit.permissions import list_readable
@@ -45,7 +45,6 @@ def render() -> None:
         ui.render_empty("There are no changes yet. The first change of a flag will appear here.", "quarterdeck demo")
         return
     render_sentence(newest, readable)
-    ui.render_said()
     chosen = render_filter()
     shown = hide_labels(list_audit(get_store(), chosen, limit=SHOWN), get_visitor().roles)
     if shown:
@@ -74,6 +73,6 @@ def say_gone(name: str) -> str:
     return f"There is no entry {plain(ui.shorten(name, 40))} in the trail that you may read."
 
 
-ui.render_frame("Audit", environments=list_environments(), ranges=False)
+ui.render_frame("Audit", ranges=False)
 with ui.showing_errors("The audit trail could not be read"):
     render()

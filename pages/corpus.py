@@ -28,7 +28,7 @@ def say_what_is_live(
     known = next((version for version in versions if list_live(version, indexes, aliases)), None)
     if known is None:
         return f"No version is live; the newest is {plain(newest.name)}.", ui.StatusLook("Not live", "gray", "…")
-    age = f"{plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
+    age = f"{plain(known.name)} is live (committed {ui.format_ago(known.committed)})"
     if known.revision == newest.revision:
         return f"{age}, and it is the newest.", ui.StatusLook("Up to date", "green", "✓")
     counts = get_corpus().count_changes(known.revision, newest.revision)
@@ -52,7 +52,6 @@ def render() -> None:
     with ui.showing_errors("The index aliases could not be read"):
         indexes, aliases = list_indexes(get_store()), list_aliases(get_store())
     ui.render_verdict(*say_what_is_live(versions, indexes, aliases))
-    ui.render_said()
     panels: dict[str, tuple[str, Callable[[], None]]] = {
         "Versions": ("The versions could not be drawn", lambda: render_versions(versions, indexes, aliases)),
         "Files": ("The files could not be listed", lambda: render_files(versions)),

@@ -93,7 +93,6 @@ def render(frame: ui.Frame) -> None:
     render_emerging(frame, is_reader=is_reader, explains=True)
     if not board.topics:
         return
-    ui.render_said()
     st.caption(f"Grouped: {plain(coverage.topics.reason)}.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         shelf = choose_shelf(board)

@@ -37,7 +37,7 @@ def render_evidence(found: DriftOverview, told: WhatChanged) -> None:
     """What stands behind the sentence: the causes, the segments and the scores, those that there are."""
     parts: dict[str, Callable[[], None]] = {}
     if told.causes.ranked:
-        parts["Causes"] = lambda: render_causes(told)
+        parts["Causes"] = lambda: render_causes(told, found.report)
     if any(verdicts for _, verdicts in found.segments):
         parts["Segments"] = lambda: render_segments(found, told.segments)
     if found.report.recent_from and found.report.baseline_from:

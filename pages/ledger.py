@@ -27,7 +27,6 @@ def render(frame: ui.Frame) -> None:
         render_prediction(frame)
         return
     ui.render_verdict(plain(describe_calibration(found.calibration)), find_look(found.calibration))
-    ui.render_said()
     for problem in problems:
         st.caption(plain(f"Not read: {problem}"))
     render_comparison(found.entries)

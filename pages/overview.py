@@ -45,7 +45,6 @@ if is_new:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
     ui.render_verdict(plain_with_commands(lead.sentence), LOOKS[lead.standing])
-ui.render_said()
 with st.container(horizontal=True, gap="small"):
     if lead.page == "drift" and lead.standing is Standing.BAD:
         with ui.showing_errors("The drop could not be read"):

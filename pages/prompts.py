@@ -9,7 +9,7 @@ from app.panels.prompts.behavior import render_behavior
 from app.panels.prompts.cases import render_case_sets
 from app.panels.prompts.comparison import render_comparison, render_pair
 from app.panels.prompts.evaluation import render_evaluation
-from app.panels.prompts.names import render_names
+from app.panels.prompts.names import SAVED, render_names
 from app.panels.prompts.promotion import render_promotion
 from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
 from app.panels.prompts.runs import read_chosen, render_runs
@@ -59,7 +59,8 @@ def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
     for each in problems[:_MOST_PROBLEMS]:
         st.caption(f"{left}: {plain(each.label)} {plain(each.problem)}.")
     if found.missing:
-        st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
+        are = "is" if len(found.missing) == 1 else "are"
+        st.caption(f"{len(found.missing)} of the chosen runs {are} not in this store.")
 
 
 def say_compared(found: PromptComparison) -> str:
@@ -144,13 +145,13 @@ def render(frame: ui.Frame) -> None:
         none = (
             "None of the chosen runs is in this store." if found.missing else f"No evaluated run in {experiment} yet."
         )
-        ui.render_said()
         ui.render_empty(plain(none), "quarterdeck demo")
         if found.searched and experiment:
             st.caption(plain(found.searched))
         if runs := load_choices(experiment):
             if found.searched:
                 st.markdown("##### Where your runs keep their figures")
+                ui.render_said(SAVED)
                 render_names(experiment, runs, frame.environment)
             render_runs(experiment, ())
         own_cases, own_evaluate = st.tabs(_OWN_TABS, on_change="rerun", key="tab", bind="query-params")
@@ -158,7 +159,7 @@ def render(frame: ui.Frame) -> None:
         return
     render_sentence(found, rule)
     offer_shared_cases(found)
-    ui.render_said()
+    ui.render_said(SAVED)
     render_tabs(found, experiment, frame)
 
 

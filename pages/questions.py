@@ -30,7 +30,7 @@ from app.panels.questions.resources import (
 from app.panels.questions.reviews import render_reviews
 from app.panels.questions.sending import render_sending
 from app.panels.questions.table import render_counts, render_files, render_paging, render_table
-from app.panels.questions.views import render_views
+from app.panels.questions.views import PLACE, render_views
 from app.resources import list_environments, list_new, list_services, load_calendar, today_of
 from app.tables import keep_selection
 from app.text import plain
@@ -196,7 +196,6 @@ def render_questions(frame: ui.Frame) -> None:
         chosen = choose(frame, low, is_reader=is_reader)
         states = load_states(frame.scope, chosen.first, chosen.last)
         render_sentence(chosen, states, low.below, is_reader=is_reader)
-        ui.render_said()
     grouped = get_topics().get((frame.scope, frame.today, min(frame.days, TOPIC_DAYS))) if is_reader else None
     topics = grouped.value if grouped else None
     render_filters(pairs, is_reader=is_reader, topics=topics)
@@ -204,6 +203,7 @@ def render_questions(frame: ui.Frame) -> None:
         render_form(frame.scope, is_reader=is_reader)
         if is_reader:
             render_views(pairs, frame.environment)
+    ui.render_said(PLACE)
     if not is_reader:
         render_counts(states)
     elif chosen is not None:

@@ -65,7 +65,6 @@ def render(frame: ui.Frame) -> None:
         partly = sum(row.flag.view.is_partly_on for row in board)
         if partly > MOST_NAMED:
             link_to("rollouts", f"Show all {partly}", partly="true", environment=frame.environment)
-    ui.render_said()
     tabs = ["Flags", "Experiments", "Canaries", "Blue-green", "Requests", "Access"]
     own, experiments, canaries, colors, requests, access = st.tabs(
         tabs, on_change="rerun", key="tab", bind="query-params"

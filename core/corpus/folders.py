@@ -46,6 +46,21 @@ def list_folder(files: Iterable[CorpusFile], folder: str = "") -> tuple[FolderEn
     return (*sorted(below, key=lambda entry: entry.name), *sorted(found, key=lambda entry: entry.name))
 
 
+def find_first_folder(files: Iterable[CorpusFile]) -> str:
+    """Return the folder to begin with: the first one that holds more than a lone folder; "" for the top.
+
+    >>> find_first_folder([CorpusFile("corpus/a.md", 3, "m1"), CorpusFile("corpus/guides/b.md", 4, "m2")])
+    'corpus'
+    """
+    folders = [file.path.split("/")[:-1] for file in files]
+    shared = []
+    for names in zip(*folders, strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return "/".join(shared)
+
+
 def add_sizes(files: Iterable[CorpusFile]) -> int | None:
     """Return the total bytes of the files whose size is known; None if none is."""
     known = [file.size_bytes for file in files if file.size_bytes is not None]

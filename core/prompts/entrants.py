@@ -1,7 +1,7 @@
 """Shell: finds the evaluated versions of a prompt in an experiment: their runs, cases and registered prompts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.tracking.cases import CaseResult
 from core.tracking.conventions import (
@@ -63,10 +63,12 @@ def find_entrants(tracking: Tracking, experiment: str, names: RunNames = USUAL, 
     """
     runs = tracking.list_runs(RunFilter(experiment), limit=LOOKED_AT)
     registered = _list_registered(tracking, runs)
-    evaluations, others = _read_all(tracking, runs, names, registered)
+    read = _read_all(tracking, runs, names, registered)
+    evaluations = read.able
     chosen = prompt or _choose_prompt(evaluations)
     of_prompt, left_out = _leave_unfinished([each for each in evaluations if each.prompt == chosen])
-    left_out += _name_odd([each for each in others if each.prompt == chosen], names)
+    left_out += _name_odd([each for each in read.others if each.prompt == chosen], names)
+    left_out += _name_failed([each for each in read.failed if each.prompt == chosen], of_prompt)
     production = tracking.production_version(chosen, with_runs=False) if chosen else None
     if production and not any(_names(each, production) for each in of_prompt):
         of_prompt += _read_production(tracking, experiment, names, production)
@@ -95,17 +97,55 @@ def read_entrants(tracking: Tracking, runs: Sequence[Run], names: RunNames = USU
     return _enter(tracking, read, names, registered)
 
 
+@dataclass(frozen=True, slots=True)
+class _Evaluations:
+    """What the runs of an experiment say: those with a mean or with cases, all others, and those that failed."""
+
+    able: tuple[EvaluatedRun, ...]
+    others: tuple[EvaluatedRun, ...]
+    failed: tuple[EvaluatedRun, ...]
+
+
 def _read_all(
     tracking: Tracking, runs: Sequence[Run], names: RunNames, registered: Mapping[tuple[str, int], PromptVersion]
-) -> tuple[list[EvaluatedRun], list[EvaluatedRun]]:
-    """What each run says that did not fail; first those with a mean faithfulness or with cases, then the others."""
+) -> _Evaluations:
     varied = order_by_variety(runs)
-    read = [_read(run, names, registered, varied) for run in runs if run.status not in ABANDONED]
+    read = _inherit([_read(run, names, registered, varied) for run in runs])
+    failed = tuple(each for each in read if each.run.status in ABANDONED)
+    read = [each for each in read if each.run.status not in ABANDONED]
     unscored = [each for each in read if each.faithfulness is None and _may_have_cases(each)][:_UNSCORED]
     tables = tracking.list_case_tables([each.run for each in unscored], [names] * len(unscored)) if unscored else ()
     with_cases = {each.run.run_id for each, table in zip(unscored, tables, strict=True) if isinstance(table, CaseTable)}
     able = [each for each in read if each.faithfulness is not None or each.run.run_id in with_cases]
-    return able, [each for each in read if each.run.run_id not in {one.run.run_id for one in able}]
+    others = [each for each in read if each not in able]
+    return _Evaluations(_leave_nested(able), tuple(others), failed)
+
+
+def _inherit(evaluations: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
+    """The evaluations; a nested run that names a version and no prompt evaluated the prompt of its parent."""
+    prompts = {each.run.run_id: each.prompt for each in evaluations}
+    return [
+        replace(each, prompt=prompts.get(each.run.parent, "")) if each.version and not each.prompt else each
+        for each in evaluations
+    ]
+
+
+def _leave_nested(evaluations: Sequence[EvaluatedRun]) -> tuple[EvaluatedRun, ...]:
+    """The evaluations that stand for themselves: without parts of others, such as a case, and without summaries."""
+    by_id = {each.run.run_id: each for each in evaluations}
+    dropped = set()
+    for each in evaluations:
+        parent = by_id.get(each.run.parent)
+        if parent and not _is_apart(each, parent):
+            dropped.add(each.run.run_id)
+        elif parent and not parent.version:
+            dropped.add(parent.run.run_id)
+    return tuple(each for each in evaluations if each.run.run_id not in dropped)
+
+
+def _is_apart(each: EvaluatedRun, parent: EvaluatedRun) -> bool:
+    """Whether a nested run evaluated a version of its own: it names another one, or neither of the two names any."""
+    return each.key != parent.key and bool(each.version or not (parent.version or parent.prompt))
 
 
 def _leave_unfinished(evaluations: Sequence[EvaluatedRun]) -> tuple[list[EvaluatedRun], list[str]]:
@@ -122,6 +162,13 @@ def _name_odd(others: Sequence[EvaluatedRun], names: RunNames) -> list[str]:
     return (
         [f"Left out, because their mean faithfulness is no number from 0 to 100: {', '.join(odd[:3])}."] if odd else []
     )
+
+
+def _name_failed(failed: Sequence[EvaluatedRun], evaluations: Sequence[EvaluatedRun]) -> list[str]:
+    """A note on the versions whose every run failed."""
+    known = {each.key for each in evaluations}
+    lost = list(dict.fromkeys(each.label for each in failed if each.version and each.key not in known))
+    return [f"Left out, because they failed: {', '.join(lost[:3])}."] if lost else []
 
 
 def _may_have_cases(each: EvaluatedRun) -> bool:

@@ -249,6 +249,8 @@ def _report(
     verdict = decide_canary(
         plan, looks, share_pct=share, since=since, now=now, is_random=random, reached=reached, named=named
     )
+    if not share and not flag.view.is_on and (kept := flag.view.rollout_pct):
+        verdict = replace(verdict, reason=f"Nobody gets green: the flag is off. Its share is set to {kept:g}%.")
     begun = next((entry for entry in entries if entry.ts == since), None)
     rollback = begun if begun and begun.action == Action.CANARY_ROLLBACK else None
     if rollback:

@@ -23,7 +23,10 @@ VERSIONS = (
     "version", "prompt_version", "prompt.version", "prompt_template_version", "promptVersion", "prompt_variant",
     "variant",
 )  # fmt: skip
-SCORES = ("faithfulness", "groundedness", "retrieval_groundedness", "groundedness_score", "faithfulness_score")
+SCORES = (
+    "faithfulness", "groundedness", "retrieval_groundedness", "groundedness_score", "faithfulness_score", "faithful",
+    "grounded",
+)  # fmt: skip
 FAITHFULNESS = (
     "faithfulness_mean", "faithfulness/mean", "faithfulness/v1/mean", "mean_faithfulness", "avg_faithfulness",
     "faithfulness_avg", "faithfulness_score", "faithfulness", "faithfulness_score/mean",
@@ -45,8 +48,8 @@ _HIGHEST = 100.0  # of a mean faithfulness
 _LARGEST = 1e300  # MLflow keeps infinity as the largest number of 64 bits
 # Words that say how a figure was made, and not what it is of.
 _ABOUT_SCORES = frozenset((
-    "mean", "avg", "average", "score", "overall", "metric", "metrics", "v1", "v2", "v3", "eval", "evaluation", "test",
-    "val", "offline", "judge", "llm", "answer", "response", "ragas", "deepeval", "trulens", "mlflow", "phoenix",
+    "is", "mean", "avg", "average", "score", "overall", "metric", "metrics", "v1", "v2", "v3", "eval", "evaluation",
+    "test", "val", "offline", "judge", "llm", "answer", "response", "ragas", "deepeval", "trulens", "mlflow", "phoenix",
     "langsmith",
 ))  # fmt: skip
 _ABOUT_COSTS = frozenset((
@@ -177,7 +180,7 @@ def score_of(metric: str) -> str:
 def matches_score(name: str, score: str) -> bool:
     """Return whether a metric or column holds this score, under the name that some program gave it.
 
-    >>> matches_score("ragas/Faithfulness", "faithfulness"), matches_score("avg_faithfulness", "faithfulness")
+    >>> matches_score("ragas/Faithfulness", "faithfulness"), matches_score("is_grounded/mean", "grounded")
     (True, True)
     >>> matches_score("faithfulness_min", "faithfulness"), matches_score("faithfulness/justification", "faithfulness")
     (False, False)
@@ -210,7 +213,7 @@ def describe_search(runs: Sequence[Run], names: RunNames = USUAL) -> str:
     """Say which figures were looked for in runs that have none of them, and what they have instead."""
     wanted = names.faithfulness or ", ".join(FAITHFULNESS[:3])
     looked = f"a mean faithfulness (metrics {wanted}, …)" if not names.faithfulness else f"the metric {wanted}"
-    tables = "a table of cases (cases.json, eval_results_table.json), or assessments in traces"
+    tables = "a table of cases (cases.json, eval_results_table.json or another JSON file), or assessments in traces"
     if not runs:
         return f"Looked for {looked}, {tables}. Found no run."
     metrics = _most_common(name for run in runs for name in run.metrics)

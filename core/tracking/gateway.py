@@ -32,6 +32,7 @@ from core.tracking.runs import (
     RunFilter,
     RunPage,
     RunSort,
+    choose_json,
     parse_tables,
 )
 from core.tracking.sql import TrackingSqlReader
@@ -145,30 +146,36 @@ class Tracking:
 
     def _read_case_table(self, run: Run, names: RunNames) -> CaseTable | str:
         try:
-            paths = self._list_tables(run)
-            problem = f"artifact: run {run.run_id} has no {CASES_ARTIFACT!r} and no {EVAL_TABLE!r}"
-            for path in paths:
+            known, guessed = self._list_tables(run)
+            others = f"table in {', '.join(guessed)}" if guessed else "other table"
+            problem = f"artifact: run {run.run_id} has no {CASES_ARTIFACT!r}, no {EVAL_TABLE!r} and no {others}"
+            for path in (*known, *guessed):
+                is_guess = path in guessed
                 try:
-                    return parse_table(self._read_text(run, path), names.scores, source=f"{path} of run {run.run_id}")
-                except InvalidInput as error:
-                    problem = str(error)
+                    text = self._read_text(run, path)
+                    return parse_table(text, names.scores, source=f"{path} of run {run.run_id}", is_guess=is_guess)
+                except (InvalidInput, UnicodeDecodeError) as error:
+                    problem = problem if is_guess else str(error)
         except (NotFound, SourceUnavailable) as error:
             return str(error)
         return problem
 
-    def _list_tables(self, run: Run) -> list[str]:
-        """The files of a run that may be tables of cases: the deck's own, and those that MLflow logged."""
+    def _list_tables(self, run: Run) -> tuple[Sequence[str], Sequence[str]]:
+        """The files of a run that are tables of cases by their name or by MLflow's tag, and others that may be."""
         logged = [path for path in parse_tables(run.tags.get(LOGGED_ARTIFACTS, "[]")) if ".." not in path.split("/")]
         wanted = list(dict.fromkeys((CASES_ARTIFACT, EVAL_TABLE, *logged)))
         folder = _local_folder(run.artifact_uri)
         if folder is not None:
-            return [path for path in wanted if (folder / path).is_file()]
-        there = answer_in_time(self.tracking_uri, lambda: self._list_files(run.artifact_uri))
-        return [path for path in wanted if path in there or "/" in path]
+            known = [path for path in wanted if (folder / path).is_file()]
+            there = _list_folder(folder)
+        else:
+            there = answer_in_time(self.tracking_uri, lambda: self._list_files(run.artifact_uri))
+            known = [path for path in wanted if path in there or "/" in path]
+        return known, choose_json({path: size for path, size in there.items() if path not in wanted})
 
-    def _list_files(self, uri: str) -> frozenset[str]:
+    def _list_files(self, uri: str) -> Mapping[str, int]:
         with translated_errors(self.tracking_uri):
-            return frozenset(entry.path for entry in self._open_artifacts(uri).list_artifacts(None))
+            return {entry.path: entry.file_size or 0 for entry in self._open_artifacts(uri).list_artifacts(None)}
 
     def read_prompt_text(self, run: Run) -> str:
         """Return the wording that a run kept as a file, such as `prompt.txt`; "" without any."""
@@ -401,6 +408,12 @@ def _default_artifact_root(uri: str) -> Path | None:
 
 def _read_text(folder: Path, path: Path | str) -> str:
     return Boundary(folder).read(path).decode("utf-8").replace("\r\n", "\n")
+
+
+def _list_folder(folder: Path) -> Mapping[str, int]:
+    if not folder.is_dir():
+        return {}
+    return {each.name: each.stat().st_size for each in folder.iterdir() if each.is_file() and not each.is_symlink()}
 
 
 def _local_folder(uri: str) -> Path | None:

@@ -4,6 +4,7 @@ Values only; `gateway.py` reads them.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from enum import StrEnum
 PRODUCTION = "production"
 LINKED_PROMPTS = "mlflow.linkedPrompts"
 LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
+PARENT = "mlflow.parentRunId"
 DESCRIPTION = "mlflow.note.content"
 MOST_COMPARED = 8
+_MOST_TABLES = 4  # files of other names that are read of each run
+_LARGEST_TABLE = 20_000_000  # bytes
+_OF_CASES = re.compile(r"case|eval|result|question|quer|score|row|table|predict", re.IGNORECASE)
 EVALUATED = ("faithfulness_mean", "cost_usd_mean")  # the metrics that a run needs to be compared
 
 
@@ -36,6 +41,11 @@ class Run:
     def description(self) -> str:
         """The run's description, such as a decision; "" without one."""
         return self.tags.get(DESCRIPTION, "")
+
+    @property
+    def parent(self) -> str:
+        """The id of the run that this one is nested in; "" for none."""
+        return self.tags.get(PARENT, "")
 
     @property
     def linked_prompts(self) -> tuple[tuple[str, int], ...]:
@@ -182,6 +192,16 @@ def parse_tables(value: str) -> tuple[str, ...]:
         return tuple(str(each["path"]) for each in json.loads(value) if each.get("type") == "table")
     except (ValueError, KeyError, TypeError, AttributeError):
         return ()
+
+
+def choose_json(files: Mapping[str, int]) -> tuple[str, ...]:
+    """Return which of a run's files, with their sizes, to read in search of a table of cases, likeliest names first.
+
+    >>> choose_json({"config.json": 90, "per_question.json": 4_000, "MLmodel": 300, "dump.json": 90_000_000})
+    ('per_question.json', 'config.json')
+    """
+    small = [path for path, size in files.items() if path.lower().endswith(".json") and size <= _LARGEST_TABLE]
+    return tuple(sorted(small, key=lambda path: (not _OF_CASES.search(path), path)))[:_MOST_TABLES]
 
 
 def _list_differing(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

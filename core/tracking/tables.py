@@ -1,4 +1,4 @@
-"""Rule: reads cases of any convention: tables that `mlflow.evaluate` logs, and traces of `mlflow.genai.evaluate`.
+"""Rule: reads cases of any convention: tables of `mlflow.evaluate` and others, and traces of `mlflow.genai.evaluate`.
 
 Text and values in, cases out. The deck's own table is in `cases.py`.
 """
@@ -6,6 +6,7 @@ Text and values in, cases out. The deck's own table is in `cases.py`.
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,11 @@ ANSWERS = ("outputs", "output", "answer", "response", "prediction", "predictions
 IDS = ("case_id", "id", "test_id", "question_id", "request_id")
 COSTS = ("cost_usd", "cost", "total_cost", "cost_per_query_usd")
 REFUSALS = ("refusal_correct", "refusal_accuracy")
+_NAMES_OF_CASES = frozenset((*QUESTIONS, *IDS)) - {"prompt", "messages"}
+_OF_MANY = re.compile(r"mean|avg|average|min|max|median|p\d\d", re.IGNORECASE)
+# Under which names a case keeps its judgments in an object of their own.
+_NESTED = ("scores", "metrics", "assessments", "evaluation", "judgments")
+_NO_SCORE = "has no score"
 _YES = {"yes": 1.0, "true": 1.0, "pass": 1.0, "passed": 1.0, "no": 0.0, "false": 0.0, "fail": 0.0, "failed": 0.0}
 
 
@@ -52,30 +58,91 @@ class AssessedTrace:
     latency_ms: float | None = None
 
 
-def parse_table(text: str, scores: Sequence[str], *, source: str) -> CaseTable:
-    """Return the cases of a table that MLflow logged, or of the deck's own. Raises InvalidInput for anything else.
+def parse_table(text: str, scores: Sequence[str], *, source: str, is_guess: bool = False) -> CaseTable:
+    """Return the cases of a table in any common shape, or of the deck's own. Raises InvalidInput for anything else.
 
-    `scores` are the names that the faithfulness of a case may have.
+    `scores` are the names that the faithfulness of a case may have. Of a file that may be anything (`is_guess`), a
+    table of means is not taken for cases: its rows need a question or an id, and a score of their own.
     """
     try:
         told = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(source, f"is not JSON: {error}") from error
-    if isinstance(told, dict) and isinstance(told.get("columns"), list) and isinstance(told.get("data"), list):
-        columns = [str(name) for name in told["columns"]]
-        rows = [dict(zip(columns, row, strict=False)) for row in told["data"] if isinstance(row, list)]
-    elif isinstance(told, list) and all(isinstance(row, dict) for row in told):
-        if told and "case_id" in told[0] and "refusal_correct" in told[0]:
-            return CaseTable(parse_case_results(text, source=source), has_refusals=True, source=source)
-        rows = told
-    else:
+    if own := _read_own(told, text, source=source):
+        return own
+    rows = _list_rows(told, scores)
+    if rows is None:
         raise InvalidInput(source, "is no table of cases")
+    rows = [_flatten(row) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not any(find_score(name, scores) for name in names):
         raise InvalidInput(
             source, f"has no column of {' or '.join(scores[:3])}; its columns are {', '.join(names[:12])}"
         )
+    if is_guess and not _is_of_cases(names, scores):
+        raise InvalidInput(source, "has no row for each case")
     return _table([_read_row(row, scores) for row in rows], names, source)
+
+
+def _is_of_cases(names: Sequence[str], scores: Sequence[str]) -> bool:
+    judged = [name for name in names if find_score(name, scores)]
+    is_named = any(name.lower() in _NAMES_OF_CASES for name in names)
+    return is_named and not all(_OF_MANY.search(name) for name in judged)
+
+
+def _read_own(told: Any, text: str, *, source: str) -> CaseTable | None:
+    """The deck's own table; None for any other one. A case whose score is no number has none."""
+    if not (isinstance(told, list) and told and isinstance(told[0], dict)):
+        return None
+    if not told[0].keys() >= {"case_id", "refusal_correct"}:
+        return None
+    try:
+        cases = parse_case_results(text, source=source)
+    except InvalidInput:
+        return None
+    judged = (case if to_score(case.faithfulness) is not None else _without_score(case) for case in cases)
+    return CaseTable(tuple(judged), has_refusals=True, source=source)
+
+
+def _without_score(case: CaseResult) -> CaseResult:
+    return replace(case, faithfulness=0.0, error=case.error or _NO_SCORE)
+
+
+def _list_rows(told: Any, scores: Sequence[str]) -> list[dict[str, Any]] | None:
+    """The rows of a table in any of the shapes that pandas and others write; None for what is no table."""
+    if isinstance(told, list):
+        return told if all(isinstance(row, dict) for row in told) else None
+    if not isinstance(told, dict):
+        return None
+    if isinstance(told.get("columns"), list) and isinstance(told.get("data"), list):
+        names = [str(name) for name in told["columns"]]
+        return [dict(zip(names, row, strict=False)) for row in told["data"] if isinstance(row, list)]
+    if any(find_score(str(name), scores) for name in told):
+        return _list_columns(told)
+    by_id = [{"id": name, **row} for name, row in told.items() if isinstance(row, dict)]
+    if len(by_id) == len(told) and any(name.lower() in QUESTIONS for row in by_id for name in row):
+        return by_id
+    inside = (rows for rows in map(_as_rows, told.values()) if rows)
+    return next((rows for rows in inside if any(find_score(name, scores) for name in _flatten(rows[0]))), None)
+
+
+def _list_columns(told: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of a table that is written by columns, each a list or an object by row."""
+    columns = {name: list(cells.values()) if isinstance(cells, dict) else cells for name, cells in told.items()}
+    columns = {name: cells for name, cells in columns.items() if isinstance(cells, list)}
+    if len({len(cells) for cells in columns.values()}) != 1:
+        return None
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _as_rows(value: Any) -> list[dict[str, Any]]:
+    return value if isinstance(value, list) and all(isinstance(row, dict) for row in value) else []
+
+
+def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the judgments that it keeps in an object of their own."""
+    nested = [row[name] for name in row if name.lower() in _NESTED and isinstance(row[name], dict)]
+    return {**{name: value for each in nested for name, value in each.items()}, **row}
 
 
 def read_traces(traces: Sequence[AssessedTrace], scores: Sequence[str], *, source: str) -> CaseTable:
@@ -109,7 +176,7 @@ def rescale(tables: Sequence[CaseTable]) -> tuple[tuple[CaseTable, ...], float]:
     """
     highest = max((table.highest for table in tables), default=0.0)
     scale = find_scale(highest)
-    lowest = min(case.faithfulness for table in tables for case in table.cases if not case.error) if tables else 1.0
+    lowest = min((case.faithfulness for table in tables for case in table.cases if not case.error), default=1.0)
     return tuple(
         replace(table, cases=tuple(_scaled(case, scale, lowest) for case in table.cases)) for table in tables
     ), scale
@@ -156,7 +223,7 @@ def _read_row(row: Mapping[str, Any], scores: Sequence[str], *, whole: str = "")
         refused=row.get("refused") is True, faithfulness=score if score is not None else 0.0, relevancy=math.nan,
         refusal_correct=right is None or right >= 0.5, retrieval_hit=None, documents=(), sentences=(), supported=(),
         input_tokens=0, output_tokens=0, cost_usd=_cost(row, math.nan), latency_ms=latency,
-        error="" if score is not None else "has no score",
+        error="" if score is not None else _NO_SCORE,
     )  # fmt: skip
     return case, whole or json.dumps(row.get("inputs", question), sort_keys=True, default=str)
 
@@ -178,9 +245,11 @@ def _is_exact(name: str, score: str) -> bool:
 def to_score(value: object) -> float | None:
     """Return a judgment as a number: yes, true and pass are 1; None for what is no judgment.
 
-    >>> to_score("yes"), to_score(0.5), to_score(None), to_score("unclear")
-    (1.0, 0.5, None, None)
+    >>> to_score("yes"), to_score(0.5), to_score({"score": 0.5, "reason": "so"}), to_score(None), to_score("unclear")
+    (1.0, 0.5, 0.5, None, None)
     """
+    if isinstance(value, dict):
+        return to_score(_first(value, ("score", "value")))
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, int | float):

@@ -1,5 +1,6 @@
 """The daily score band: one box a day, an axis that fits, the change as a range, and a lane of what changed."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
@@ -47,6 +48,14 @@ def test_the_axis_fits_the_scores_and_stays_within_zero_and_one() -> None:
     assert 0.3 < low < 0.41
     assert 0.62 < high < 0.7
     assert charts.draw_score_band([of_day(0, 0.99)], STABLE).layout.yaxis.range[1] == 1.0
+
+
+def test_a_chart_begins_with_the_log_and_not_before() -> None:
+    silent = replace(DAYS[0], count=0, histogram=(0,) * HISTOGRAM_BINS)
+    assert charts.find_first_day(DAYS, since=FIRST - timedelta(days=60)) == FIRST
+    assert charts.find_first_day([silent, *DAYS[1:]], since=FIRST) == FIRST + timedelta(days=1)
+    assert charts.find_first_day(DAYS[3:], since=FIRST + timedelta(days=5)) == FIRST + timedelta(days=5)
+    assert charts.find_first_day((), since=FIRST) == FIRST
 
 
 def test_the_days_of_the_change_are_shaded_and_named() -> None:

@@ -1,5 +1,6 @@
 """Numbers and times as the pages write them: with their unit, and never zero for what is there."""
 
+import ast
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ import pytest
 
 from app import ui
 from app.text import escape, plain, plain_error
+from core.config import PROJECT
 from core.errors import InvalidInput
 
 
@@ -93,3 +95,23 @@ def test_what_nobody_would_see_is_shown_and_other_scripts_stay(show: Callable[[s
 
 def test_spaces_that_matter_are_kept() -> None:
     assert escape("a\n\tb  c\r\n") == "a\n\tb  c\r\n"
+
+
+_LISTS, _FIELDS = {"selectbox", "multiselect"}, {"text_input", "number_input", "text_area", "date_input"}
+
+
+def test_no_list_and_no_label_that_is_read_out_holds_escapes() -> None:
+    """Options of lists are no Markdown, and screen readers get the labels of fields as they are."""
+    found = []
+    for path in [*(PROJECT / "app").rglob("*.py"), *(PROJECT / "pages").glob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(call, "func", None), "attr", "")
+            parts: list[ast.AST] = []
+            if name in _LISTS:
+                parts = [each.value for each in call.keywords if each.arg == "format_func"]  # type: ignore[attr-defined]
+            elif name in _FIELDS:
+                parts = call.args[:1]  # type: ignore[attr-defined]
+            names = {getattr(each, "id", "") for part in parts for each in ast.walk(part)}
+            if names & {"plain", "escape"}:
+                found.append(f"{path.name}:{getattr(call, 'lineno', 0)}")
+    assert found == []

@@ -47,8 +47,8 @@ def test_an_experiment_is_started_looked_at_and_decided(visit: Visit, server: Se
     page.get_by_text("7 days of the 7 days minimum run").wait_for()
     form = page.get_by_test_id("stForm").filter(has_text="Everybody gets")
     form.get_by_label("Reason").fill("they like it")
-    if form.get_by_label("Type seen_style").count():
-        form.get_by_label("Type seen_style").fill("seen_style")
+    if form.get_by_label("Type the flag's name").count():
+        form.get_by_label("Type the flag's name").fill("seen_style")
     form.get_by_role("button", name="Decide", exact=True).click()
     page.get_by_text("everybody gets control: they like it").wait_for()
     with closing(Store(server.database_url)) as store:

@@ -85,6 +85,8 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     forget_alerts()
     app = open_page("alerts", environment="production")
     assert verdict(app).startswith("failures about answers: Share that failed was 25.0% on ")
+    links = [each.proto.label for each in app.get("page_link")]
+    assert sum(label.startswith("See the questions of answers since ") for label in links) == 1
     next(field for field in app.text_input if field.key == "alert_change_reason").input("known")
     app = press(app, "Snooze")
     assert verdict(app) == "1 alert is quiet, 1 of them snoozed."

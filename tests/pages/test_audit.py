@@ -4,12 +4,13 @@ import pytest
 
 from core.audit.acts import Act
 from core.audit.sentences import say_entry
-from core.flags.operations import create_flag
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import flip, stored_flag
-from tests.pages.opening import ask, click_table, open_page, verdict
+from tests.pages.opening import ask, click_table, open_page, shown_text, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -33,6 +34,26 @@ def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
     next(each for each in app.button if each.label.startswith("Revert")).click().run()
     assert not app.exception
     assert stored_flag(demo_url, "use_hyde") == before
+
+
+def test_the_trail_is_that_of_all_environments_and_has_no_switch_that_changes_nothing(
+    empty_url: str, store: Store
+) -> None:
+    for environment in ("production", "staging"):
+        create_flag(store, "use_hyde", boolean_flag(on=True), Act("ada", "for a test", environment))
+    app = open_page("audit")
+    assert {box.label for box in app.selectbox} == {"Who", "What", "On", "Where", "Entry"}
+    assert set(app.dataframe[0].value["where"]) == {"production", "staging"}
+
+
+def test_an_entry_whose_state_before_is_that_of_now_offers_no_revert(empty_url: str, store: Store) -> None:
+    create_flag(store, "use_hyde", boolean_flag(on=True), Act("ada", "for a test"))
+    switch_flag(store, get_flag(store, "production", "use_hyde"), Act("ada", "off"), on=False)
+    off = switch_flag(store, get_flag(store, "production", "use_hyde"), Act("ada", "on again"), on=True) - 1
+    app = open_page("audit", entry=str(off))
+    assert "Nothing to revert: the state before this entry is that of now." in shown_text(app)
+    assert not [button for button in app.button if button.label == "Revert"]
+    assert [button for button in open_page("audit", entry=str(off + 1)).button if button.label == "Revert"]
 
 
 def test_a_click_on_a_row_opens_its_entry(empty_url: str, store: Store) -> None:

@@ -19,7 +19,7 @@ def test_corpus_says_what_is_live_and_what_is_newer(as_demo: Demo) -> None:
     ((version,),) = ask(as_demo.config.home / "quarterdeck.db", live)
     v1, v2 = ({path.name for path in (PROJECT / "data/demo/corpus" / name).glob("*.md")} for name in ("v1", "v2"))
     assert version == "v1"
-    assert said.startswith("v1 is live, 60 d old; v2 is newer")
+    assert said.startswith("v1 is live (committed 60 d ago); v2 is newer")
     assert f"(files: {len(v2 - v1)} added, {len(v2 & v1)} modified, 1 renamed)" in said
 
 

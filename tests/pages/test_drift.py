@@ -7,7 +7,7 @@ import pytest
 
 from app import ui
 from tests.conftest import Demo
-from tests.pages.opening import CHAT_ROWS, ask, open_page, utc_midnight_ms, verdict
+from tests.pages.opening import CHAT_ROWS, ask, click_table, open_page, utc_midnight_ms, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -38,6 +38,23 @@ def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> 
     assert float(said[5]) == pytest.approx(before, abs=0.01)
     assert float(said[1]) == pytest.approx(before - now, abs=0.02)
     assert "re-index" in " ".join(caption.value for caption in app.caption)
+
+
+def test_a_cause_opens_the_questions_behind_it(as_demo: Demo) -> None:
+    app = open_page("drift")
+    causes = list(app.dataframe[0].value["cause"])
+    assert causes[0].startswith("users ask about")
+    opened = {}
+    for place in (0, len(causes) - 1):
+        click_table(app, {"rows": [place], "columns": [], "cells": []})
+        assert not app.exception
+        opened[place] = [each.proto for each in app.get("page_link") if "questions" in each.proto.label]
+    about = [link.query_string for link in opened[0] if link.label.startswith("See the questions about")]
+    assert about
+    assert all(re.fullmatch(r"topic=t-\w+&days=7d", query) for query in about)
+    since = [link for link in opened[len(causes) - 1] if link.label.startswith("See the low questions since")]
+    assert len(since) == 2  # that of the drop, and that of the cause
+    assert all(re.fullmatch(r"low=1&since=[\d-]+&days=90d", link.query_string) for link in since)
 
 
 @pytest.mark.deep

@@ -8,6 +8,7 @@ from core.audit.trail import list_audit
 from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
+from tests.conftest import Demo
 from tests.pages.opening import open_page, text_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
@@ -74,3 +75,25 @@ def test_a_flag_that_is_gone_is_said_at_the_list(empty_url: str, store: Store) -
     assert app.selectbox(key="flag").value == "other"
     press(app, "Undo")
     assert list_audit(store, limit=1)[0].action == "flag.create"
+
+
+@pytest.mark.parametrize(
+    ("page", "filters", "button"),
+    [
+        ("questions", {}, "Save"),
+        ("questions", {"show": "Review"}, "Begin"),
+        ("prompts", {"tab": "Names"}, "Save the names"),
+        ("prompts", {"tab": "Promote"}, "Promote v3"),
+    ],
+)
+def test_what_a_form_is_refused_for_is_said_below_its_button(
+    page: str, filters: dict[str, str], button: str, as_demo: Demo
+) -> None:
+    app = open_page(page, **filters)
+    for decision in app.text_area:
+        decision.set_value("")
+    app = press(app, button)
+    (said,) = [text_of(each.value) for each in app.error]
+    assert said.startswith("**Nothing was changed** — ")
+    order = order_of(app)
+    assert order.index("error") > order.index(button)

@@ -174,6 +174,7 @@ def test_rules_are_added_ordered_and_taken_away(demo_url: str) -> None:
     save(app, "by plan first")
     targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
     assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "plan"}, "pro"], [{"var": "country"}, "DE"]]
+    assert targeting[1:-1:2] == ["on", "on"]  # a new rule lets its users in
     app = open_page("rollouts", flag="new_prompt_v3")
     next(button for button in app.button if button.label == "✕").click().run()
     save(app, "plan no more")

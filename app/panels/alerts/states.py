@@ -6,6 +6,7 @@ from functools import partial
 import streamlit as st
 
 from app import ui
+from app.navigation import link_to
 from app.panels.alerts.resources import forget_alerts
 from app.resources import get_store
 from app.text import plain
@@ -73,6 +74,7 @@ def render_alert(found: AlertOverview, environment: str) -> None:
     if chosen is None:
         return
     line, named = lines[chosen], plain(chosen)
+    render_questions(line, environment)
     render_history(line)
     with st.form("alert-change", border=False):
         left, right = st.columns(2)
@@ -109,6 +111,17 @@ def resolve(line: AlertLine, reason: str, environment: str) -> int:
     """Call an alert over."""
     act = make_act(reason, environment)
     return resolve_alert(get_store(), line.rule.name, line.service, act, now=datetime.now(UTC))
+
+
+def render_questions(line: AlertLine, environment: str) -> None:
+    """The link to the questions of the service since an alert is on; none for what is about all services."""
+    if line.rule.watched.is_shared or line.shown is AlertStatus.OK or not line.state.since_ms:
+        return
+    since = from_ms(line.state.since_ms).date()
+    link_to(
+        "questions", f"See the questions of {plain(line.service)} since {ui.format_day(since)}",
+        since=since.isoformat(), days="90d", environment=environment, service=line.service,
+    )  # fmt: skip
 
 
 def render_history(line: AlertLine) -> None:

@@ -43,8 +43,12 @@ def render_revert(entry: AuditEntry) -> None:
     newest = find_newest(get_store(), entry)
     if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT):
         now, former = find_state(get_store(), entry), former_state(entry)
+        if now == former:
+            st.caption("Nothing to revert: the state before this entry is that of now.")
+            ui.render_said(_PLACE)
+            return
         st.markdown("**Restoring the state before this entry** would change:")
-        st.code(diff_states(now, former) or "nothing: the state is the same", language=None)
+        st.code(diff_states(now, former), language=None)
     key = f"revert-{entry.entry_id}-{newest}"
     with st.form(key):
         st.text_input("Reason for restoring the earlier state", key=f"{key}-reason", max_chars=500)

@@ -15,7 +15,7 @@ from app.text import plain
 from app.visitor import lock
 from core.audit.actions import Action
 from core.corpus.corpus import WORKSPACE
-from core.corpus.folders import FolderEntry, add_sizes, list_folder
+from core.corpus.folders import FolderEntry, add_sizes, find_first_folder, list_folder
 from core.corpus.manifests import CorpusFile
 from core.corpus.previews import MOST_BYTES, Preview, PreviewKind
 from core.corpus.versions import Version
@@ -57,11 +57,13 @@ def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, s
         entries = [FolderEntry(file.path, file.path, False, 1, file.size_bytes, file.md5) for file in found]
         said = f"“{plain(search)}” is in the path of {len(found):,} of the {len(files):,} files of {plain(revision)}"
     else:
+        first = find_first_folder(files)
+        folder = folder or first
         entries = list(list_folder(files, folder))
         where = f"in {plain(folder)}/" if folder else f"in {plain(revision)}"
         count = sum(entry.files for entry in entries)
         said = f"{count_of(count, 'file')} {where}" if entries else f"There is no {plain(folder)} in {plain(revision)}"
-        if folder:
+        if folder != first:
             entries = [FolderEntry(folder.rpartition("/")[0], "..", True, 0, None), *entries]
     cut = f"; the first {_MOST_ROWS:,} are listed" if len(entries) > _MOST_ROWS else ""
     st.caption(f"{said}{cut}. Click one to open it.")

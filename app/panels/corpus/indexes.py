@@ -14,7 +14,7 @@ from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.panels.shared.rehearsals import render_rehearsal
 from app.resources import get_config, get_corpus, get_jobs, get_store
-from app.text import plain, plain_error
+from app.text import plain, plain_error, show_unseen
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.corpus.versions import Version
@@ -234,7 +234,7 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
             f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A rollback takes as long."
         )
         st.text_input("Reason", key=f"swap-reason-{seen}", max_chars=500)
-        st.text_input(f"Type the index's name, {plain(name)}", key=f"swap-name-{seen}")
+        st.text_input("Type the index's name", key=f"swap-name-{seen}", placeholder=show_unseen(name))
         st.form_submit_button(
             "Let it go live", type="primary", on_click=swap, args=(alias, live, name),
             **lock(Action.INDEX_SWAP, get_config().environment),
@@ -292,6 +292,7 @@ def render_garbage() -> None:
     st.subheader("Clean up", anchor=False)
     keep = st.number_input("Indexes to keep besides the live ones", 0, 50, KEEP, key="corpus-keep")
     plan = plan_garbage(get_store(), keep=keep, now=datetime.now(UTC))
+    ui.render_said("index-garbage")
     if plan.kept:
         with st.expander(f"{len(plan.kept)} stay"):
             st.text("\n".join(f"{kept.name}: {kept.reason}" for kept in plan.kept))
@@ -312,8 +313,9 @@ def remove(keep: int) -> None:
     try:
         act = make_act(st.session_state["garbage-reason"], get_config().environment)
         done = collect_garbage(get_store(), act, keep=keep)
-        removed = count_of(len(done.removable), "index", "indexes")
-        said = "success", f"Removed {removed}: {plain(', '.join(done.removable)) or 'none'}."
     except QuarterdeckError as error:
-        said = "error", f"**Nothing was changed** — {plain_error(error)}"
-    st.session_state["said"] = said
+        ui.tell(f"**Nothing was changed** — {plain_error(error)}", kind="error", place="index-garbage")
+        return
+    removed = count_of(len(done.removable), "index", "indexes")
+    names = f": {plain(', '.join(done.removable))}" if done.removable else ""
+    ui.tell(f"Removed {removed}{names}.", kind="success", place="index-garbage")

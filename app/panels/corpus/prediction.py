@@ -13,7 +13,7 @@ from app.cards import fit_axis
 from app.colors import ACCENT, QUIET
 from app.panels.corpus.resources import load_log_check, load_search_check
 from app.panels.corpus.versions import choose_revision
-from app.panels.shared.jobs import last_line, render_command
+from app.panels.shared.jobs import last_line, place_of, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.text import plain
 from app.visitor import lock, make_act, may_read_questions
@@ -95,7 +95,7 @@ def predict(target: str, scope: Scope) -> None:
         of = ("--environment", scope.environment, "--service", scope.service)
         return start_command("predict", "index", "predict", *_arguments(target), *of, subject=_name_of(target), act=act)
 
-    ui.record_change(change)
+    ui.record_change(change, place=place_of("predict"))
 
 
 def _arguments(target: str) -> list[str]:

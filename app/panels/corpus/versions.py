@@ -28,9 +28,9 @@ def render_versions(versions: Sequence[Version], indexes: Sequence[Index], alias
     )  # fmt: skip
     ui.show_table(
         [
-            {"version": v.name, "live as": ", ".join(live[v.revision]), "committed": v.committed, "author": v.author,
-             "message": ui.shorten(v.message, 80), "files": v.files, "size": v.size_bytes,
+            {"version": v.name, "live as": ", ".join(live[v.revision]), "committed": v.committed, "files": v.files,
              "added": v.added, "removed": v.removed, "modified": v.modified, "renamed": v.renamed,
+             "size": v.size_bytes, "author": v.author, "message": ui.shorten(v.message, 80),
              "indexes": ", ".join(index.name for index in indexes if v.answers_to(index.corpus_version)),
              "commit": v.short, "problem": v.problem or "; ".join(v.notes)}
             for v in versions

@@ -59,7 +59,7 @@ def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> Non
     """The daily scores with the reference and the changes, as a chart or a table."""
     days = list_shown(found, frame)
     figure = charts.draw_score_band(days, found.report, history=found.days)
-    first = frame.today - timedelta(days=frame.days - 1)
+    first = charts.find_first_day(days, since=frame.today - timedelta(days=frame.days - 1))
     charts.mark_changes(figure, told.changes, first=first, last=frame.today)
     columns = dict.fromkeys(("median", "10% score below", "90% score below"), ui.score_column())
     event = ui.show_chart(

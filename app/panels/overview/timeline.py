@@ -23,11 +23,12 @@ def render_timeline(frame: ui.Frame) -> None:
     with ui.holding(_CHART_PX):
         found = load_drift(frame.scope, frame.today)
         told = load_what_changed(frame.scope, frame.today, readable=readable)
-    first = frame.today - timedelta(days=frame.days)
+    first = frame.today - timedelta(days=frame.days - 1)
     shown = [day for day in found.days if day.day >= first]
     if shown:
         figure = charts.draw_score_band(shown, found.report, history=found.days)
-        charts.mark_changes(figure, told.changes, first=first, last=frame.today)
+        drawn = charts.find_first_day(shown, since=first)
+        charts.mark_changes(figure, told.changes, first=drawn, last=frame.today)
         event = ui.show_chart(
             figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change",
             rows=charts.list_day_rows(shown, told.changes), points=charts.list_day_points(shown),

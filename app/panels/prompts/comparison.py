@@ -1,7 +1,7 @@
 """The comparison on the prompts page: trade-offs, every metric, cases, parameters and the wording of the prompts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -18,7 +18,10 @@ from core.tracking.cases import CaseResult
 from core.tracking.runs import list_differing_params
 from core.wording.counts import count_of
 
-_SHOWN = {"all": None, "A won": Side.FIRST, "B won": Side.SECOND, "equal": Side.TIE}
+_SHOWN: Mapping[str, Sequence[Side]] = {
+    "different": (Side.FIRST, Side.SECOND), "all": tuple(Side), "A won": (Side.FIRST,), "B won": (Side.SECOND,),
+    "equal": (Side.TIE,),
+}  # fmt: skip
 
 
 def render_comparison(found: PromptComparison) -> None:
@@ -122,13 +125,12 @@ def render_cases(first: Contender, second: Contender, *, comparable: bool) -> No
             f"The runs are over different cases. Not shown: {count_of(left_out, 'case')} that only one of them has."
         )
     wanted = st.segmented_control(
-        "Cases", list(_SHOWN), default="all", required=True, key="cases", bind="query-params",
+        "Cases", list(_SHOWN), default="different", required=True, key="cases", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
-    side = _SHOWN[wanted or "all"]
-    shown = [pair for pair in pairs if side is None or pair.side is side]
+    shown = [pair for pair in pairs if pair.side in _SHOWN[wanted or "different"]]
     if not shown:
-        st.caption("No such case.")
+        st.caption("No such case." if wanted != "different" else "Both are equal in every case; “all” shows them.")
         return
     columns = dict.fromkeys(("A", "B"), ui.score_column())
     rows = [_row(pair) for pair in shown]

@@ -15,6 +15,7 @@ from core.tracking.conventions import USUAL, RunNames
 from core.tracking.runs import Run
 
 _USUAL = "(the usual names)"
+SAVED = "names-saved"  # below the sentence: once the runs can be read, the form is under another tab
 _FIELDS = {
     "prompt": "Prompt: parameter or tag",
     "version": "Version: parameter or tag",
@@ -47,6 +48,7 @@ def render_names(experiment: str, runs: Sequence[Run], environment: str) -> None
         st.form_submit_button(
             "Save the names", on_click=save, args=(experiment, environment), **lock(Action.PROMPT_MAP, environment)
         )
+    ui.render_said(_place(experiment))
 
 
 def save(experiment: str, environment: str) -> None:
@@ -58,7 +60,11 @@ def save(experiment: str, environment: str) -> None:
         lambda: save_names(
             get_store(), experiment, RunNames(**chosen), make_act(state[f"name-reason-{experiment}"], environment)
         ),
-        effect="Runs are now read by these names.",
+        effect="Runs are now read by these names.", place=_place(experiment), done_at=SAVED,
     )  # fmt: skip
     load_comparison.clear()
     load_experiment_names.clear()
+
+
+def _place(experiment: str) -> str:
+    return f"names-{experiment}"

@@ -19,6 +19,7 @@ from core.rehearsals.report import rehearse_prompt
 from core.rollouts.ramps import PlannedExperiment
 from core.tracking.runs import PromptVersion
 
+_PROMOTED, _ROLLED_BACK = "prompt-promote", "prompt-rollback"  # where outcomes are said
 _FIRST_SHARE = 20.0
 _EFFECT = 0.02  # of an experiment that starts with it
 
@@ -34,11 +35,13 @@ def render_promotion(found: PromptComparison, environment: str) -> None:
     live = f"{plain(name)} {plain(found.production.label)}" if found.production else "nothing"
     st.markdown(f"In production: **{live}**.")
     render_roll_back(name, found.production, environment)
+    ui.render_said(_ROLLED_BACK)
     waiting = [each for each in found.contenders if each.prompt and not _is_live(each.prompt, found.production)]
     if waiting:
         render_form(found, waiting, environment)
     else:
         st.caption("The compared runs have no other version; choose more under Runs.")
+    ui.render_said(_PROMOTED)
 
 
 def render_roll_back(name: str, live: PromptVersion | None, environment: str) -> None:
@@ -82,7 +85,7 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
     with st.form(f"promote-{seen}"):
         left, right = st.columns(2)
         key = left.text_input("Flag that serves it (empty: none)", suggested, key=f"flag-{seen}", max_chars=100)
-        right.number_input("Users who get it, %", 0.0, 100.0, _FIRST_SHARE, 1.0, key=f"share-{seen}")
+        right.number_input("Users who get it, %", 0.0, 100.0, _FIRST_SHARE, 1.0, format="%g", key=f"share-{seen}")
         left.text_input("Start an experiment on it named (empty: none)", key=f"then-{seen}", max_chars=100)
         right.selectbox(
             "Metric that decides it", [str(metric) for metric in Metric],
@@ -125,14 +128,16 @@ def save(contender: Contender, expected: int | None, environment: str) -> None:
             serving=serving, expected=expected,
             then=PlannedExperiment(name, state[f"then-metric-{seen}"], _EFFECT) if name else None,
         ),
-        effect="It can be rolled back below, under Promote.",
+        effect="It can be rolled back above.", place=_PROMOTED,
     )  # fmt: skip
     load_comparison.clear()
 
 
 def take_back(name: str, reason: str, environment: str) -> None:
     """Roll the last promotion back."""
-    ui.record_change(lambda: roll_back(get_store(), get_tracking(), name, make_act(reason, environment)))
+    ui.record_change(
+        lambda: roll_back(get_store(), get_tracking(), name, make_act(reason, environment)), place=_ROLLED_BACK
+    )
     load_comparison.clear()
 
 

@@ -1,6 +1,7 @@
 """The charts of compared runs: faithfulness against cost, the cases of each, and every metric that differs."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
@@ -21,6 +22,7 @@ METRICS = ("faithfulness_mean", "faithfulness_min", "relevancy_mean", "refusal_a
 MOST_AXES = 8
 _MOST_POINTS = 3_000  # cases above which single points would hide the boxes and slow the browser down
 _LESS_IS_BETTER = ("cost", "latency", "tokens", "error", "seconds")
+_SIDES = ("top center", "bottom center")  # of neighbors in cost, so that their names do not lie on each other
 _FAILED = 0.5  # a case below this faithfulness says more that is not in the documents than that is
 _Places = Mapping[str, int]
 
@@ -59,18 +61,31 @@ def draw_pareto(contenders: Sequence[Contender], places: _Places) -> go.Figure:
         )
     )  # fmt: skip
     best = {point.run_id for point in front}
+    sides = dict(zip(sorted(points, key=lambda each: each.cost_usd), cycle(_SIDES), strict=False))
     for each, point in zip(contenders, points, strict=True):
         mark = SYMBOLS[places[point.run_id] % len(SYMBOLS)] + ("" if point.run_id in best else "-open")
         figure.add_scatter(
             x=[point.cost_usd], y=[point.faithfulness], mode="markers+text", showlegend=False,
-            name=ui.chart_text(each.label, 24), text=[ui.chart_text(each.label, 24)], textposition="top center",
+            name=ui.chart_text(each.label, 24), text=[ui.chart_text(each.label, 24)], textposition=sides[point],
             marker={"color": _color(places, each), "size": 12, "symbol": mark},
             hovertemplate="$%{x:.4f} per 1,000 queries, faithfulness %{y:.2f}",
         )  # fmt: skip
     figure.update_xaxes(title="mean cost of 1,000 queries, USD", tickprefix="$", range=[0, dearest])
     top = 1.08 * max(point.faithfulness for point in points) or 1.0
-    figure.update_yaxes(title="mean faithfulness", tickformat=".2f", range=[lowest, top])
+    figure.update_yaxes(
+        title="mean faithfulness", tickformat=".2f", range=[lowest, top], tickvals=list_ticks(lowest, min(1.0, top))
+    )
     return ui.style_chart(figure, title=_say_front(contenders, best), hover="closest")
+
+
+def list_ticks(low: float, high: float) -> list[float]:
+    """Return at most seven round numbers between two shares: the room above a mean of 1 has none.
+
+    >>> list_ticks(0.62, 1.0), list_ticks(0.95, 1.0)
+    ([0.7, 0.8, 0.9, 1.0], [0.95, 0.96, 0.97, 0.98, 0.99, 1.0])
+    """
+    step = next((each for each in (1, 2, 5, 10, 20) if (high - low) * 100 / each < 6), 20)  # in percent
+    return [at / 100 for at in range(0, 101, step) if low - 1e-9 <= at / 100 <= high + 1e-9]
 
 
 def _say_front(contenders: Sequence[Contender], best: set[str]) -> str:

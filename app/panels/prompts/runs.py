@@ -20,6 +20,7 @@ from quarterdeck.clock import start_of
 PAGE_ROWS = 100
 NEWEST = "started"
 _MOST_COLUMNS, _FIELD_PX = 24, 160
+_CHOICE = "runs-choice"  # where it is said that too many runs were ticked
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -179,7 +180,7 @@ def keep_choice(key: str, ids: Sequence[str]) -> None:
     ticked = [ids[at] for at in st.session_state[key].selection.rows if at < len(ids)]
     chosen = [run_id for run_id in read_chosen() if run_id not in ids] + ticked
     if len(chosen) > MOST_COMPARED:
-        st.session_state["said"] = "info", f"At most {MOST_COMPARED} runs are compared; the others are left out."
+        ui.tell(f"At most {MOST_COMPARED} runs are compared; the others are left out.", kind="info", place=_CHOICE)
     if chosen:
         st.query_params["runs"] = ",".join(chosen[:MOST_COMPARED])
     else:
@@ -196,6 +197,7 @@ def clear_choice() -> None:
 
 def render_choice(compared: Sequence[str]) -> None:
     """Say what is compared now, and how to start afresh."""
+    ui.render_said(_CHOICE)
     if chosen := read_chosen():
         few = " Choose at least one more." if len(chosen) == 1 else ""
         st.caption(f"{len(chosen)} chosen.{few}")

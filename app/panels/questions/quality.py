@@ -129,7 +129,7 @@ def _render_segments(frame: ui.Frame, window: Window) -> None:
     )  # fmt: skip
     metrics = {each.name: each for each in load_metrics(frame.scope)}
     name = st.selectbox(
-        "Metric", ["", *metrics], key="quality_metric", format_func=lambda name: plain(name) or "all of this tab"
+        "Metric", ["", *metrics], key="quality_metric", format_func=lambda name: show_unseen(name) or "all of this tab"
     )
     if name:
         render_metric_segments(frame, metrics[name], window, chosen or "prompt_version")

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.questions.resources import load_page, load_queues
-from app.panels.questions.sending import render_new_queue
+from app.panels.questions.sending import NEW, render_new_queue
 from app.resources import get_store
 from app.text import plain, plain_error, show_unseen
 from app.visitor import get_visitor, lock, make_act, may_read_questions
@@ -32,13 +32,13 @@ def render_reviews(frame: ui.Frame, low: LowScores) -> None:
         st.caption("Your role does not include reading questions: you cannot review them. Ask an admin.")
         return
     queues = load_queues(frame.scope)
-    ui.render_said()
     if not queues:
         ui.render_verdict(
             "No question waits for a review.", _LOOK,
             detail="Begin a queue: by a rule below, or from questions that you select in the list.",
         )  # fmt: skip
         render_new_queue(frame, low)
+        ui.render_said(NEW)
         return
     names = {str(queue.queue_id): queue for queue in queues}
     if st.session_state.get("queue") not in names:
@@ -62,6 +62,7 @@ def render_reviews(frame: ui.Frame, low: LowScores) -> None:
                 "Close this queue", type="tertiary", on_click=_close, args=(progress.queue,),
                 **lock(Action.REVIEW_CLOSE, frame.environment),
             )  # fmt: skip
+    ui.render_said(NEW)
 
 
 def say_reliability(found: Reliability) -> str:
@@ -237,5 +238,6 @@ def _close(queue: ReviewQueue) -> None:
     ui.record_change(
         lambda: close_queue(get_store(), queue, make_act("closed on the questions page", queue.scope.environment)),
         effect="The queue is closed.",
+        place=NEW,
     )
     load_queues.clear()

@@ -25,6 +25,7 @@ from quarterdeck.scope import Scope
 
 _RULES = tuple(rule for rule in ReviewRule if rule is not ReviewRule.SELECTION)
 _SIZE = 60
+NEW, SEND = "review-new", "review-send"  # where it is said what became of a queue
 
 
 def render_new_queue(frame: ui.Frame, low: LowScores) -> None:
@@ -55,6 +56,7 @@ def render_sending(selected: Sequence[LoggedQuestion], environment: str) -> None
         st.form_submit_button(
             "Send", on_click=_send, args=(tuple(selected),), **lock(Action.REVIEW_CREATE, environment)
         )
+    ui.render_said(SEND)
 
 
 def _render_fields(form: str) -> None:
@@ -104,5 +106,5 @@ def _create(form: str, scope: Scope, rule: ReviewRule, find: Callable[[QueueDraf
         act = make_act(f"review of {draft.task}: {draft.rule}", scope.environment)
         return create_queue(get_store(), draft, find(draft), act)
 
-    ui.record_change(create, effect="The queue is on the tab Review.")
+    ui.record_change(create, effect="The queue is on the tab Review.", place=SEND if form == "send" else NEW)
     load_queues.clear()

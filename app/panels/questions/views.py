@@ -16,6 +16,7 @@ from core.questions.views import SavedView
 from core.questions.wanted import Pairs
 
 _REASON = "on the questions page"
+PLACE = "questions-views"  # where it is said what became of a view
 
 
 def render_views(pairs: Pairs, environment: str) -> None:
@@ -51,12 +52,12 @@ def _save(pairs: Pairs, environment: str) -> None:
     former = next((view for view in load_views(environment).views if view.name == name), None)
     undo = partial(_store, former, environment) if former else partial(_remove, name, environment)
     save = partial(_store, SavedView(name, pairs), environment)
-    ui.record_change(save, effect="The view is saved.", undo=undo, forget=load_views.clear)
+    ui.record_change(save, effect="The view is saved.", place=PLACE, undo=undo, forget=load_views.clear)
 
 
 def _delete(view: SavedView, environment: str) -> None:
     ui.record_change(
-        partial(_remove, view.name, environment), effect="The view is deleted.",
+        partial(_remove, view.name, environment), effect="The view is deleted.", place=PLACE,
         undo=partial(_store, view, environment), forget=load_views.clear,
     )  # fmt: skip
 

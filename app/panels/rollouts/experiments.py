@@ -12,7 +12,7 @@ from app.panels.rollouts.layers import choose_place, choose_reported, preview_st
 from app.panels.rollouts.metrics import list_others, render_metrics, say_unit
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store, list_services
-from app.text import plain
+from app.text import plain, show_unseen
 from app.visitor import lock, make_act
 from core.arms.arms import ComparedMetric, Metric
 from core.arms.comparisons import is_relative, say_amount, say_time, say_value
@@ -53,6 +53,7 @@ LOOKS = {
     ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", "⚠"),
 }
 AS_USUAL = "the metric's own"
+_TYPE_IT = "Type the flag's name: most of production changes"
 _ACTIONS, _START = "experiment-actions", "experiment-start"  # where outcomes are said
 
 
@@ -231,7 +232,7 @@ def render_actions(report: ExperimentReport) -> None:
             help=f"The verdict is: {plain(verdict.call)}",
         )  # fmt: skip
         if is_wide(experiment):
-            st.text_input(f"Type {plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
+            st.text_input(_TYPE_IT, key=f"{key}-name", max_chars=300, placeholder=show_unseen(design.flag))
         submit(key, "Decide", partial(decide, experiment, key), Action.EXPERIMENT_DECIDE, experiment.environment,
                primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
     with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):
@@ -312,7 +313,7 @@ def render_design(flag: Flag) -> None:
         middle.selectbox("Control", arms, arms.index(usual) if usual else None, key=f"control-{flag.key}")
         others = list_others(flag.environment)
         names = [str(metric) for metric in (*Metric, *others)]
-        right.selectbox("Metric that decides", names, key="experiment-metric", format_func=plain)
+        right.selectbox("Metric that decides", names, key="experiment-metric", format_func=show_unseen)
         left.number_input(
             "Smallest effect worth having", 0.0001, None, 0.02, 0.01, format="%.4f", key="experiment-effect",
             help="In the metric's unit; of latency and cost a share of the control's mean, 0.1 for a tenth",
@@ -324,7 +325,7 @@ def render_design(flag: Flag) -> None:
             help="How much worse a metric may be; of latency and cost a share. Own metrics have a margin",
         )  # fmt: skip
         middle.multiselect(
-            "Also shown", names[len(Metric) :], key="experiment-further", format_func=plain,
+            "Also shown", names[len(Metric) :], key="experiment-further", format_func=show_unseen,
             help="Metrics that decide nothing; the usual ones are always shown",
         )  # fmt: skip
         known = [scope.service for scope in list_services() if scope.environment == fold_environment(flag.environment)]
@@ -335,7 +336,7 @@ def render_design(flag: Flag) -> None:
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
         choose_reported()
         if is_wide_start:
-            left.text_input(f"Type {plain(flag.key)}: most of production changes", key="experiment-typed")
+            left.text_input(_TYPE_IT, key="experiment-typed", placeholder=show_unseen(flag.key))
         st.caption(plain(f"From then on, clients record who gets which variant. {effect}"))
         locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag, place), **locked)

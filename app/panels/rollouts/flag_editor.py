@@ -17,7 +17,7 @@ from app import ui
 from app.panels.rollouts.drafts import Draft, drop_draft, find_draft, keep_draft
 from app.panels.rollouts.resources import load_knowledge, load_users
 from app.resources import get_store
-from app.text import plain, plain_error
+from app.text import plain, plain_error, show_unseen
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.jsondiff import diff_states
@@ -188,21 +188,25 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
     st.markdown("**Variants** :small[relative weights; growing one moves nobody between the others]")
     columns = st.columns(min(len(shown.weights) + 1, 5))
     weights = [
-        (name, columns[at % len(columns)].number_input(
-            f"{plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%g", key=f"weight-{seen}-{name}"
-        ))
+        (name, draw_weight(columns[at % len(columns)], name, share, key=f"weight-{seen}-{name}"))
         for at, (name, share) in enumerate(shown.weights)
-    ]  # fmt: skip
+    ]
     added = columns[len(shown.weights) % len(columns)].text_input(
         "Another variant", key=f"variant-{seen}", max_chars=200
     )
     if added and added.strip() not in dict(weights):
-        share = columns[-1].number_input(
-            f"{plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%g", key=f"weight-{seen}-+{added}"
-        )
+        share = draw_weight(columns[-1], added, 0.0, key=f"weight-{seen}-+{added}")
         weights.append((added.strip(), share))
     shares = tuple((name, round(share, 3)) for name, share in shown.weights)
     return shown.weights if tuple(weights) == shares else tuple(weights)
+
+
+def draw_weight(column: DeltaGenerator, name: str, share: float, *, key: str) -> float:
+    """The weight of one variant. Screen readers get the label as it is, so the escaped name stands above the field."""
+    column.markdown(f":small[{plain(name)}, %]")
+    return column.number_input(
+        f"{show_unseen(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%g", key=key, label_visibility="collapsed"
+    )
 
 
 def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleText, ...] | None:

@@ -13,7 +13,7 @@ from app.panels.rollouts.new_flag import render_new
 from app.panels.rollouts.schedules import render_schedule
 from app.panels.rollouts.user_answers import render_answers
 from app.resources import get_store
-from app.text import plain
+from app.text import plain, show_unseen
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.sentences import say_action
@@ -185,7 +185,9 @@ def render_removal(flag: Flag) -> None:
         st.caption("Every caller gets the default in its code. The audit trail keeps the flag, so it can be restored.")
         left, right = st.columns(2)
         left.text_input("Reason", key=f"delete-reason-{flag.key}", max_chars=500)
-        right.text_input(f"Type {plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
+        right.text_input(
+            "Type the flag's name", key=f"delete-name-{flag.key}", max_chars=300, placeholder=show_unseen(flag.key)
+        )
         locked = lock(Action.FLAG_DELETE, flag.environment)
         st.form_submit_button("Delete flag", on_click=remove, args=(flag,), **locked)
     ui.render_said(f"delete-{place_of(flag)}")

@@ -12,7 +12,7 @@ from app import ui
 from app.panels.rollouts.metrics import list_others
 from app.panels.rollouts.resources import load_experiments, load_holdout
 from app.resources import get_store
-from app.text import plain
+from app.text import plain, show_unseen
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.audit.actions import Action
@@ -98,7 +98,7 @@ def render_holdout(environment: str, holdout: Holdout | None) -> None:
     st.caption("No experiment and no canary touches users who are held out.")
     if holdout is None:
         name = st.text_input("Name of the holdout", key="holdout-name", max_chars=63, placeholder="2026q4")
-        share = st.number_input("Users to hold out, %", 0.001, 50.0, 5.0, 1.0, key="holdout-share")
+        share = st.number_input("Users to hold out, %", 0.001, 50.0, 5.0, 1.0, format="%g", key="holdout-share")
         if not name:
             return
         try:
@@ -127,7 +127,7 @@ def render_holdout_report(environment: str) -> None:
     """What all rollouts since the start did to a metric: the rest against those held out."""
     usual = [str(metric) for metric in Metric]
     names = [*usual, *(each.name for each in list_others(environment))]
-    metric = st.selectbox("What rollouts did to", names, key="holdout-metric", format_func=plain)
+    metric = st.selectbox("What rollouts did to", names, key="holdout-metric", format_func=show_unseen)
     with ui.showing_errors("The groups could not be compared"):
         found = load_holdout(environment, metric or usual[0])
         st.markdown(f"**{plain(found.sentence)}**")
@@ -174,10 +174,12 @@ def choose_place(flag: Flag) -> LayerPlace | None:
         return None
     left, right = st.columns(2)
     name = left.selectbox(
-        "Layer", ["", *layers], key="experiment-layer", format_func=lambda name: plain(name) or "none",
+        "Layer", ["", *layers], key="experiment-layer", format_func=lambda name: show_unseen(name) or "none",
         help="Its users are in no other experiment of the layer",
     )  # fmt: skip
-    share = right.number_input("Of the layer's users, %", 0.001, 100.0, 10.0, 5.0, key="experiment-layer-share")
+    share = right.number_input(
+        "Of the layer's users, %", 0.001, 100.0, 10.0, 5.0, format="%g", key="experiment-layer-share"
+    )
     return LayerPlace(name, share) if name else None
 
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_store
-from app.text import plain
+from app.text import show_unseen
 from app.visitor import lock, make_act
 from core.arms.arms import ComparedMetric, Metric
 from core.audit.actions import Action
@@ -107,7 +107,7 @@ def render_removal(own: tuple[MetricDefinition, ...], environment: str) -> None:
     """The form that removes a metric."""
     with st.form("metric-remove"):
         st.markdown("**Remove a metric**")
-        st.selectbox("Metric", [each.name for each in own], key="metric-removed", format_func=plain)
+        st.selectbox("Metric", [each.name for each in own], key="metric-removed", format_func=show_unseen)
         st.text_input("Reason", key="metric-remove-reason", max_chars=500)
         st.form_submit_button(
             "Remove", on_click=ui.record_change, args=(lambda: _remove(environment),),

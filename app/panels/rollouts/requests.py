@@ -28,6 +28,8 @@ from core.audit.gate import Policy, RequestState, WantedChange
 from core.audit.jsondiff import diff_states
 from core.flags.edits import parse_definition
 
+_DECIDED, _POLICY = "requests-decided", "approval-policy"  # where outcomes are said
+
 
 def render_requests(environment: str) -> None:
     """Draw who may change alone, the requests that wait with what they would change, and the past ones."""
@@ -37,6 +39,7 @@ def render_requests(environment: str) -> None:
     st.markdown(f"**{say_policy(policy, environment, len(waiting))}**")
     if not has_sign_in():
         st.info(plain(NEEDS_SIGN_IN))
+    ui.render_said(_DECIDED)
     for request in waiting:
         render_request(request)
     if every:
@@ -88,6 +91,7 @@ def render_request(request: ChangeRequest) -> None:
                 withdraw.form_submit_button("Withdraw", on_click=decide, args=("withdraw", number, request.version, ""))
         for each in list_editable(request):
             render_amendment(request, each)
+        ui.render_said(_place(number))
 
 
 def render_amendment(request: ChangeRequest, wanted: WantedChange) -> None:
@@ -114,7 +118,7 @@ def amend(number: int, version: int, target: str, key: str) -> None:
         by = make_act(state[f"{key}-reason"], found.environment)
         return edit_request(store, found, target, definition, by, has_sign_in=has_sign_in())
 
-    ui.record_change(change)
+    ui.record_change(change, place=_place(number))
 
 
 def has_sign_in() -> bool:
@@ -138,7 +142,7 @@ def decide(verb: str, number: int, version: int, effect: str) -> None:
         entry = approve_request(store, found, by, effect=effect, has_sign_in=has_sign_in())
         return apply_request(store, get_request(store, number), now=datetime.now(UTC)) if can_apply(found) else entry
 
-    ui.record_change(change)
+    ui.record_change(change, place=_place(number), done_at=_DECIDED)
 
 
 def render_policy(policy: Policy, environment: str) -> None:
@@ -159,6 +163,7 @@ def render_policy(policy: Policy, environment: str) -> None:
         if not has_sign_in():
             locked = {"disabled": True, "help": plain(NEEDS_SIGN_IN)}
         st.form_submit_button("Save", on_click=save_policy, args=(environment, seen), **locked)
+    ui.render_said(_POLICY)
 
 
 def save_policy(environment: str, seen: str) -> None:
@@ -171,7 +176,11 @@ def save_policy(environment: str, seen: str) -> None:
         wanted = Policy(state[f"approval-required-{seen}"], alone)
         return set_policy(get_store(), wanted, by, has_sign_in=has_sign_in())
 
-    ui.record_change(change)
+    ui.record_change(change, place=_POLICY)
+
+
+def _place(number: int) -> str:
+    return f"request-said-{number}"
 
 
 def _as_seen(request: ChangeRequest, version: int) -> ChangeRequest:

@@ -65,7 +65,9 @@ def render_creation(environment: str) -> None:
         right.number_input(
             "Valid for days (empty: no expiry)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="no expiry"
         )
-        st.multiselect("Scopes", list(TokenScope), key="token-scopes", format_func=MEANINGS.__getitem__)
+        st.multiselect(
+            "Scopes", list(TokenScope), key="token-scopes", format_func=MEANINGS.__getitem__, select_all=False
+        )  # admin is one of them
         st.text_input(
             "Services, separated by commas (empty: all of the environment)",
             key="token-services",

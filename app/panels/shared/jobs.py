@@ -30,7 +30,12 @@ def render_command(kind: str, title: str, *, explain: Callable[[Job, str], str] 
 def start(kind: str, *arguments: str, subject: str, reason: str) -> None:
     """Run a command of ours in the background. Call it from a callback, before the page's script runs."""
     act = partial(make_act, reason, get_config().environment)
-    ui.record_change(lambda: start_command(kind, *arguments, subject=subject, act=act()))
+    ui.record_change(lambda: start_command(kind, *arguments, subject=subject, act=act()), place=place_of(kind))
+
+
+def place_of(kind: str) -> str:
+    """Where it is said what became of starting and of canceling a job: above its status."""
+    return f"job-{kind}"
 
 
 def _cancel_command(kind: str) -> int:
@@ -50,6 +55,7 @@ def render_job(
     `explain` words how it ended, from its log; without it, the log's last line is shown. `cancel` ends it and
     returns the audit entry's id.
     """
+    ui.render_said(place_of(kind))
     job = jobs.find(kind)
     if job is None:
         return None
@@ -83,6 +89,7 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
         key=f"cancel-{kind}",
         on_click=ui.record_change,
         args=(cancel,),
+        kwargs={"place": place_of(kind)},
         **lock(Action.JOB_CANCEL, get_config().environment),
     )
 

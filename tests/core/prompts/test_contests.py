@@ -73,7 +73,7 @@ def test_the_version_in_production_takes_part_however_old_its_run_is(
     store.set_prompt_alias("qa", "production", 1)
     for _ in range(3):
         log(store, "2", cases(*[1.0] * 8))
-    monkeypatch.setattr("core.prompts.contests.LOOKED_AT", 2)
+    monkeypatch.setattr("core.prompts.entrants.LOOKED_AT", 2)
     found = report(store)
     assert [each.run.run_id for each in found.contenders][-1] == old
     assert found.production is not None

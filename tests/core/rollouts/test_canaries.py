@@ -302,6 +302,13 @@ def test_steps_are_taken_and_undone_by_hand(store: Store) -> None:
     ]
 
 
+def test_a_canary_that_is_off_says_so_and_names_the_share_that_its_flag_keeps(store: Store) -> None:
+    start(store, share=5)
+    flag = get_canary(store, ENVIRONMENT, KEY)
+    update_flag(store, flag, switch_flag(flag.definition, on=False), ME)
+    assert report(store).verdict.reason == "Nobody gets green: the flag is off. Its share is set to 5%."
+
+
 def test_a_canary_that_was_switched_off_starts_again_with_its_first_step(store: Store) -> None:
     start(store, 50)
     flag = get_canary(store, ENVIRONMENT, KEY)

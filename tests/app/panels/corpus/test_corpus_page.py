@@ -20,9 +20,9 @@ from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.indexes.builds import find_probe, probe_index, save_probe
 from core.indexes.ingest import read_version
-from core.indexes.operations import swap_index
+from core.indexes.operations import register_index, swap_index
 from core.indexes.probes import ProbeCheck, ProbeReport
-from core.indexes.registry import get_index, list_aliases
+from core.indexes.registry import Index, get_index, list_aliases, list_indexes
 from core.jobs.jobs import Jobs, JobState
 from core.predictions.operations import save_prediction
 from core.predictions.predictions import predict_coverage
@@ -116,9 +116,11 @@ def test_the_versions_tell_which_is_live_in_which_index(as_demo: Demo) -> None:
 
 @pytest.mark.deep
 def test_files_are_listed_folder_by_folder_and_found_by_name(repo: DvcRepo) -> None:
-    assert [row["file"] for row in rows(open_tab("Files"))] == ["corpus/"]
-    listed = open_tab("Files", path="corpus", version="v1")
-    assert [row["file"] for row in rows(listed)][:3] == ["../", "guides/", "data.bin"]
+    listed = open_tab("Files", version="v1")  # a lone folder is opened at once
+    assert [row["file"] for row in rows(listed)][:2] == ["guides/", "data.bin"]
+    assert rows(open_tab("Files", path="corpus", version="v1")) == rows(listed)
+    below = open_tab("Files", path="corpus/guides", version="v1")
+    assert [row["file"] for row in rows(below)] == ["../", "eal.txt"]
     found = open_tab("Files", search="EAL", version="v1")
     assert [row["file"] for row in rows(found)] == ["corpus/guides/eal.txt"]
     assert "“eal” is in the path of 1 of the 8 files of v1" in said(found)
@@ -323,6 +325,20 @@ def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live
     passed = ProbeReport("docs-v2", (ProbeCheck("complete", True, 1.0, "all there"),))
     save_probe(deck, passed, ME, live="docs-v0")
     assert "Another index went live after that probe" in said(open_tab("Indexes"))
+
+
+def test_what_became_of_a_clean_up_is_said_beside_it(deck: Store, as_demo: Demo) -> None:
+    built = datetime(2026, 3, 2, tzinfo=UTC)
+    register_index(deck, Index("docs-v0", str(as_demo.config.home / "none"), "v0", "m", 9, built, "ada"), ME)
+    app = open_tab("Indexes")
+    app.number_input(key="corpus-keep").set_value(1).run()
+    next(button for button in app.button if button.label == "Remove 1").click().run()
+    assert only_error(app).startswith("**Nothing was changed** — reason")
+    app.text_input(key="garbage-reason").input("nobody reads it")
+    next(button for button in app.button if button.label == "Remove 1").click().run()
+    assert [text_of(each.value) for each in app.success] == ["Removed 1 index: docs-v0."]
+    assert [text_of(each.value) for each in app.toast] == ["Removed 1 index: docs-v0."]
+    assert "docs-v0" not in {index.name for index in list_indexes(deck)}
 
 
 def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: Demo) -> None:

@@ -22,7 +22,17 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import stored_flag
-from tests.pages.opening import CHAT_ROWS, HOSTILE, ask, assert_shown_as_text, only_error, open_page, text_of, verdict
+from tests.pages.opening import (
+    CHAT_ROWS,
+    HOSTILE,
+    ask,
+    assert_shown_as_text,
+    click_table,
+    only_error,
+    open_page,
+    text_of,
+    verdict,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,7 +73,7 @@ def test_the_rule_is_stated_and_the_chosen_runs_are_those_of_the_address(own: Tr
     app = open_page("prompts", runs=f"{ids['qa-v1']},{ids['qa-v2']},nope", rule="faithfulness under a cost ceiling")
     assert verdict(app).startswith("qa-v2 wins by faithfulness under a cost ceiling")
     assert "Rule: faithfulness under a cost ceiling. Compared: the 2 chosen runs. In production: v2." in said(app)
-    assert "1 of the chosen runs are not in this store." in said(app)
+    assert "1 of the chosen runs is not in this store." in said(app)
 
 
 def test_what_differs_is_shown_and_nothing_else(own: Tracking) -> None:
@@ -88,6 +98,9 @@ def test_each_case_says_who_won_and_what_both_answered(own: Tracking) -> None:
     counts = re.search(r"A was more faithful in \*\*(\d+)\*\*, B in \*\*(\d+)\*\*, and \*\*(\d+)\*\*", said(app))
     assert counts, said(app)
     assert sum(map(int, counts.groups())) == 20
+    differing = table_with(open_page("prompts", tab="Side by side", a="qa-v1", b="qa-v2"), "won")
+    assert len(differing) == int(counts[1]) + int(counts[2])  # what is equal is one click away
+    assert "=" not in set(differing["won"])
     table = table_with(app, "won")
     assert set(table["won"]) == {"B"}
     assert len(table) == int(counts[2])
@@ -108,6 +121,17 @@ def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Tracking) 
         app = open_page("prompts", tab="Runs", **nothing)
         assert [info.value for info in app.main.info] == ["No run passes these filters."]
     assert "tag: must be key=value" in only_error(open_page("prompts", tab="Runs", tag="team"))
+
+
+def test_a_ninth_run_is_not_taken_and_said_not_to_be(own: Tracking) -> None:
+    for number in range(6):
+        own.log_evaluation(
+            "rag-prompt-iterations", f"more {number}", params={}, metrics={"faithfulness_mean": 0.5}, artifacts={}
+        )
+    app = click_table(open_page("prompts", tab="Runs"), {"rows": list(range(9)), "columns": [], "cells": []})
+    assert len(app.query_params["runs"].split(",")) == 8
+    assert [text_of(info.value) for info in app.main.info] == ["At most 8 runs are compared; the others are left out."]
+    assert len(app.toast) == 1
 
 
 def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Tracking, demo_url: str) -> None:

@@ -1,6 +1,7 @@
 """The charts of compared runs: every metric that differs, from worst to best, each run in its own color."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -79,3 +80,12 @@ def test_the_trade_off_is_told_by_the_runs_that_nobody_beats() -> None:
     beaten = contender("v1", 0.7, 0.0009)
     figure = draw_pareto([CHEAP, beaten], place_runs([CHEAP, beaten]))
     assert figure.layout.title.text == "qa-v3 is the most faithful and the cheapest of all 2 runs"
+
+
+def test_no_mean_is_drawn_above_1_and_names_of_neighbors_stand_apart() -> None:
+    five = [contender(f"v{at}", 1.0, 0.0001 * at) for at in range(1, 6)]
+    figure = draw_pareto(five, place_runs(five))
+    assert max(figure.layout.yaxis.tickvals) == 1.0
+    assert figure.layout.yaxis.range[1] > 1.0  # the room for the names
+    sides = [trace.textposition for trace in figure.data if trace.text]
+    assert all(one != other for one, other in pairwise(sides))
