@@ -50,14 +50,16 @@ def render_checklist(steps: Sequence[SetupStep], snoozed: Sequence[str], frame: 
             if step in due:
                 render_step(step, frame, is_new=is_new)
             else:
-                st.markdown(f":green[✓] {step.title}" if step.is_done else f":gray[– {step.title}: skipped]")
+                st.markdown(
+                    f":green[{ui.Mark.FINE.icon}] {step.title}" if step.is_done else f":gray[– {step.title}: skipped]"
+                )
 
 
 def render_step(step: SetupStep, frame: ui.Frame, *, is_new: bool) -> None:
     """One step that is not done: how far it is, and how to do it."""
     progress = f" :gray[— {plain(step.progress)}]" if step.progress else ""
     if step.page == "questions":
-        st.markdown(f":gray[○] **{step.title}**{progress}")
+        st.markdown(f":gray[{ui.Mark.TODO.icon}] **{step.title}**{progress}")
         if is_new:
             render_first_data()
         else:
@@ -65,7 +67,7 @@ def render_step(step: SetupStep, frame: ui.Frame, *, is_new: bool) -> None:
                 render_first_data()
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":gray[○] **{step.title}**{progress}", width="stretch")
+        st.markdown(f":gray[{ui.Mark.TODO.icon}] **{step.title}**{progress}", width="stretch")
         st.button(
             "Skip", key=f"skip-{step.page}", type="tertiary", on_click=put_off,
             args=(frame, key_of(step), frame.today + timedelta(days=LONGEST_DAYS), f"{step.title}: not needed here"),

@@ -19,7 +19,7 @@ def render_emerging(frame: ui.Frame, *, is_reader: bool, explains: bool = False)
     found = load_emerging(frame.scope, frame.today, readable=is_reader)
     for topic in found.topics[:_MOST]:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":orange-badge[✦ New] {_say(topic)}", width="stretch")
+            st.markdown(f":orange-badge[{ui.Mark.NEW.icon} New] {_say(topic)}", width="stretch")
             if topic.questions:
                 link_to("questions", "See its questions", new=topic.topic_id, days="30d")
     if len(found.topics) > _MOST:
