@@ -61,7 +61,10 @@ _MOST_LOOKS = 40  # until a page stands still
 _MOST_ROUNDS = 5  # until all pages of a state say the same
 FRESH_S = 16.0  # after that, a page reads anew what most pages show (app/panels/*/resources.py)
 _READY = """() => document.fonts.status === 'loaded' && !document.querySelector('[data-testid=stSkeleton]') &&
+    document.querySelector('[data-test-script-state=notRunning]') &&
     [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(each => each.querySelector('.main-svg'))"""
+# React and Plotly draw in several tasks: after two idle moments none of them waits.
+_IDLE = "() => new Promise(done => requestIdleCallback(() => requestIdleCallback(done)))"
 _HEIGHT = """() => {
     const main = document.querySelector('[data-testid=stMain]')
     return Math.max(...[...main.children].map(each => each.scrollHeight))
@@ -227,9 +230,10 @@ def _read(page: Page) -> str:
 def _wait_until_still(page: Page) -> Image.Image:
     from io import BytesIO
 
-    page.wait_for_function(_READY)
     former = b""
     for _ in range(_MOST_LOOKS):
+        page.wait_for_function(_READY)
+        page.evaluate(_IDLE)
         taken = page.screenshot(animations="disabled", caret="hide")
         if taken == former:
             return Image.open(BytesIO(taken)).convert("RGB")
