@@ -68,7 +68,11 @@ def explain(*texts: str) -> str | None:
 
 
 def explain_chart(*texts: str) -> str | None:
-    """Return what `explain` does, without the two terms that are on every page: its sentence explains those."""
+    """Return what `explain` does, without the two terms that are on every page: its sentence explains those.
+
+    >>> explain_chart("2 of 3 prompts are on the frontier", "score")
+    '**frontier**: the prompts that no other prompt beats in both cost and faithfulness'
+    """
     said = " ".join(texts)
     return list_terms(term for term in _HOVERED if term not in _EVERYWHERE and _PATTERNS[term].search(said)) or None
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from app import ui
+from app import glossary, ui
 from app.connections import CONNECTING, SOURCES
 from app.navigation import link_to
 from app.panels.overview.todos import put_off
@@ -86,7 +86,8 @@ def render_first_data() -> None:
     """Draw the three ways; each one alone brings data to the pages, run exactly as it stands here."""
     st.markdown("**1. Import earlier questions** from CSV, Parquet or JSON Lines with ts, query and score:")
     st.code("quarterdeck import log.csv", language=None)
-    st.markdown("**2. Report a question over HTTP**, from any language; the score is the top-1 similarity, 0 to 1:")
+    second = "**2. Report a question over HTTP**, from any language; the score is the top-1 similarity, 0 to 1:"
+    st.markdown(second, help=glossary.explain(second))
     st.code(say_report(st.context.url or _USUAL), language=None, wrap_lines=True)
     st.markdown(
         "**3. Let your service report every question**, in Python, after `pip install quarterdeck` (in a checkout: "
