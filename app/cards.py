@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import glossary
 from app.chart_data import list_chart_rows, read_label
 from app.tables import draw_rows, offer_csv
 from app.text import plain
@@ -59,7 +60,8 @@ def show_chart(
     figure.update_layout(title=None)
     with st.container(border=True, key=f"chart-{key}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"##### {plain(title)}", anchors=False, width="stretch")
+            meant = glossary.explain_chart(title, *(str(trace.name or "") for trace in figure.data))
+            st.markdown(f"##### {plain(title)}", anchors=False, width="stretch", help=meant)
             with st.container(horizontal=True, gap="small", width="content"):
                 is_table = _render_switch(title, key)
                 offer_csv(f"CSV **of: {plain(title)}**", told, f"{key}.csv", key=key)

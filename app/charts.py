@@ -65,7 +65,7 @@ def draw_score_band(
     ends = [*low, *high, *_draw_reference(figure, history or days, report)]
     if report.changed_on:
         _shade_change(figure, report)
-    figure.update_yaxes(title="top-1 similarity", tickformat=".1f")
+    figure.update_yaxes(title="score", tickformat=".1f")
     if ends:
         figure.update_yaxes(range=fit_axis(ends, least=0.0, most=1.0, span=0.2))
     figure.update_xaxes(tickformatstops=TIME_TICKS)

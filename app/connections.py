@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app.looks import Mark, StatusLook
 from app.navigation import link_to
 from app.resources import get_config, get_store
 from core.errors import NotConnected, QuarterdeckError, SourceUnavailable
 from core.todo.connections import Source, is_unconnected
+
+NOT_CONNECTED = StatusLook("Not connected", "gray", Mark.UNCONNECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,6 @@ def find_unconnected(error: QuarterdeckError) -> Source | None:
 def render_connecting(source: Source) -> None:
     """The two lines."""
     connecting = CONNECTING[source]
-    st.markdown(f":gray-badge[○ Not connected] Connect {connecting.name}. {connecting.how}")
+    st.markdown(f"{NOT_CONNECTED.badge} Connect {connecting.name}. {connecting.how}")
     st.code(connecting.command, language=None, wrap_lines=True)
     link_to("overview", "All steps to the first data: Overview")

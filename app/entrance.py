@@ -5,6 +5,7 @@ from shlex import quote
 
 import streamlit as st
 
+from app.looks import Mark
 from app.navigation import shown_environment
 from app.resources import get_config, is_demo, list_environments
 from app.text import plain, plain_with_commands
@@ -70,7 +71,7 @@ def render_warning() -> None:
         st.warning(
             f"**No login, and open to other machines**: everybody who reaches this address acts as "
             f"{plain(config.operator)}, as {config.operator_role}.",
-            icon="⚠️",
+            icon=Mark.WARNING.icon,
         )
 
 

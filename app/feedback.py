@@ -1,4 +1,4 @@
-"""What became of a change: a toast, and beside the control the error or the audit entry. Both offer *Undo*.
+"""What became of a change: a toast with *Undo*, and beside the control the error or the number of the audit entry.
 
 A change runs in a callback, before the page's script, so it applies to the version that the visitor saw.
 """
@@ -10,6 +10,7 @@ from functools import partial
 
 import streamlit as st
 
+from app.looks import Mark
 from app.navigation import link_to
 from app.resources import get_store
 from app.text import plain_error
@@ -97,23 +98,23 @@ def render_toast() -> None:
     if outcome is not None and outcome.entry:
         _render_saved(outcome)
     elif outcome is not None and outcome.kind == "success":
-        st.toast(outcome.said, icon="✅")
+        st.toast(outcome.said, icon=Mark.FINE.icon)
     elif outcome is not None and outcome.kind == "info":
         st.toast(outcome.said, icon=":material/info:")
     elif outcome is not None:
-        st.toast(outcome.said, icon="⚠️", duration="long")
+        st.toast(outcome.said, icon=Mark.WARNING.icon, duration="long")
 
 
 def _render_saved(outcome: ChangeOutcome) -> None:
     """The toast of a success. Streamlit's own holds no button: style.css fixes this one, and hides it after a while."""
     with st.container(border=True, key="saved-toast"):
-        st.markdown(f":green[✓] Saved: entry {outcome.entry}")
+        st.markdown(f":green[{Mark.FINE.icon}] Saved: entry {outcome.entry}")
         with suppress(QuarterdeckError):
-            _render_undo(outcome, key="saved")
+            _render_undo(outcome)
 
 
 def render_said(place: str) -> None:
-    """Show how the last change of this place ended, once. What it did can be undone here where it can be at all."""
+    """Show how the last change of this place ended, once; the toast has the button that takes it back."""
     outcome = st.session_state.get(_KEY)
     if outcome is None or outcome.place != place:
         return
@@ -123,12 +124,10 @@ def render_said(place: str) -> None:
         st.info(outcome.said)
     else:
         st.success(outcome.said)
-        if outcome.entry:
-            _render_undo(outcome, key="undo")
     del st.session_state[_KEY]
 
 
-def _render_undo(outcome: ChangeOutcome, *, key: str) -> None:
+def _render_undo(outcome: ChangeOutcome) -> None:
     """The button that takes the change back, and the link to its entry."""
     with st.container(horizontal=True):
         entry = get_audit_entry(get_store(), outcome.entry)
@@ -140,7 +139,7 @@ def _render_undo(outcome: ChangeOutcome, *, key: str) -> None:
             take_back = partial(undo, outcome.entry, newest, outcome.place, outcome.forget)
         if take_back is not None:
             st.button(
-                "Undo", key=f"{key}-{outcome.entry}", icon=":material/undo:", on_click=take_back,
+                "Undo", key=f"saved-{outcome.entry}", icon=":material/undo:", on_click=take_back,
                 **lock(Action(entry.action), entry.environment),
             )  # fmt: skip
         link_to("audit", f"Open entry {outcome.entry}", entry=str(outcome.entry))

@@ -41,8 +41,9 @@ TERMS = {
 # What is explained wherever a sentence or the head of a column has it; the other terms only in the help.
 _HOVERED = (
     "top-1 similarity, score", "reference", "low", "gain", "arm", "refusal accuracy", "frontier", "faithfulness",
-    "answerability", "cohesion", "golden set", "sample-ratio mismatch", "guardrail", "holdout",
+    "relevancy", "answerability", "cohesion", "golden set", "sample-ratio mismatch", "guardrail", "holdout",
 )  # fmt: skip
+_EVERYWHERE = ("top-1 similarity, score", "low")
 
 
 def spell(term: str) -> tuple[str, ...]:
@@ -66,13 +67,26 @@ def explain(*texts: str) -> str | None:
     return list_terms(term for term in _HOVERED if _PATTERNS[term].search(said)) or None
 
 
+def explain_chart(*texts: str) -> str | None:
+    """Return what `explain` does, without the two terms that are on every page: its sentence explains those.
+
+    >>> explain_chart("2 of 3 prompts are on the frontier", "score")
+    '**frontier**: the prompts that no other prompt beats in both cost and faithfulness'
+    """
+    said = " ".join(texts)
+    return list_terms(term for term in _HOVERED if term not in _EVERYWHERE and _PATTERNS[term].search(said)) or None
+
+
 def define(name: str) -> str | None:
     """Return what a column of this name holds; None for a name that is no term.
 
     >>> define("arm")
     'the group of users who get one variant, and their retrievals'
+    >>> define("relevancy_mean")
+    'how much an answer is about its question'
     """
-    return next((TERMS[term] for term in _HOVERED if name.casefold() in spell(term)), None)
+    plain_name = name.casefold().replace("_", " ").removesuffix(" mean").removesuffix(" min")
+    return next((TERMS[term] for term in _HOVERED if plain_name in spell(term)), None)
 
 
 def list_terms(terms: Iterable[str]) -> str:

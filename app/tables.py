@@ -56,12 +56,13 @@ def show_table(
     rows: Sequence[dict[str, Any]], *, key: str, file_name: str, column_config: dict[str, Any] | None = None,
     **options: Any,
 ) -> Any:  # fmt: skip
-    """Draw rows as a table with a CSV button below it. Cells are shown as text, never Markdown, empty ones as a dash.
+    """Draw rows as a table with its CSV in its tool bar. Cells are shown as text, never Markdown, empty ones as a dash.
 
     Times are shown in the visitor's zone and counts with thousands separators, unless `column_config` says otherwise.
     """
-    event = draw_rows(rows, key=key, column_config=column_config, **options)
-    offer_csv(f"Download CSV **{plain(file_name)}**", rows, file_name, key=key)
+    with st.container(key=f"table-{key}", gap=None):
+        event = draw_rows(rows, key=key, column_config=column_config, **options)
+        offer_csv(f"**Download {plain(file_name)}**", rows, file_name, key=key, icon=":material/download:")
     return event
 
 
@@ -101,9 +102,9 @@ def _open_row(table: str, names: Sequence[str], key: str) -> None:
         st.query_params[key] = names[rows[0]]
 
 
-def offer_csv(label: str, rows: Sequence[dict[str, Any]], file_name: str, *, key: str) -> None:
+def offer_csv(label: str, rows: Sequence[dict[str, Any]], file_name: str, *, key: str, icon: str = "") -> None:
     """Draw the button that gives rows as a file, which is built on click."""
-    offer_file(label, lambda _roles: write_csv(rows), file_name, "text/csv", key=f"{key}-csv")
+    offer_file(label, lambda _roles: write_csv(rows), file_name, "text/csv", key=f"{key}-csv", icon=icon or None)
 
 
 def _show_row(row: dict[str, Any], shares: Collection[str] = ()) -> dict[str, Any]:

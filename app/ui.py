@@ -23,6 +23,8 @@ from app.feedback import render_toast
 from app.feedback import submit_change as submit_change
 from app.feedback import tell as tell
 from app.feedback import was_made as was_made
+from app.looks import Mark as Mark
+from app.looks import StatusLook as StatusLook
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
 from app.tables import age_column as age_column
 from app.tables import link_column as link_column
@@ -65,21 +67,12 @@ class Frame:
         return Scope(fold_environment(self.environment), self.service)
 
 
-@dataclass(frozen=True, slots=True)
-class StatusLook:
-    """How a status is shown: a word, a color, a symbol. Color never stands alone."""
-
-    word: str
-    color: str
-    symbol: str
-
-
 DRIFT_LOOKS: Mapping[DriftStatus, StatusLook] = {
-    DriftStatus.INSUFFICIENT_DATA: StatusLook("Too little data", "gray", "…"),
-    DriftStatus.STABLE: StatusLook("Stable", "green", "✓"),
-    DriftStatus.WATCH: StatusLook("Watch", "orange", "◐"),
-    DriftStatus.DRIFTING: StatusLook("Drifting", "red", "▼"),
-    DriftStatus.OUTAGE: StatusLook("Outage", "red", "■"),
+    DriftStatus.INSUFFICIENT_DATA: StatusLook("Too little data", "gray", Mark.UNKNOWN),
+    DriftStatus.STABLE: StatusLook("Stable", "green", Mark.FINE),
+    DriftStatus.WATCH: StatusLook("Watch", "orange", Mark.WATCH),
+    DriftStatus.DRIFTING: StatusLook("Drifting", "red", Mark.WORSE),
+    DriftStatus.OUTAGE: StatusLook("Outage", "red", Mark.OUTAGE),
 }
 
 
@@ -256,7 +249,7 @@ def holding(height_px: int) -> Iterator[None]:
 
 def render_badge(look: StatusLook, *, about: str = "Verdict") -> None:
     """Draw a status. Screen readers are told what it is about, in bold words that are not drawn (style.css)."""
-    st.markdown(f":{look.color}-badge[**{plain(about)}:** {look.symbol} {look.word}]", width="content")
+    st.markdown(f":{look.color}-badge[**{plain(about)}:** {look.label}]", width="content")
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:

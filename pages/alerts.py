@@ -10,7 +10,7 @@ from app.panels.alerts.states import describe_alerts, render_alert, render_state
 from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain
 
-NO_RULE = ui.StatusLook("No rules", "gray", "…")
+NO_RULE = ui.StatusLook("No rules", "gray", ui.Mark.UNKNOWN)
 
 
 def render(frame: ui.Frame) -> None:

@@ -24,12 +24,15 @@ from core.audit.trail import (
 from core.errors import NotFound
 from core.wording.counts import count_of
 
+_VERIFIED = ui.StatusLook("Chain verified", "green", ui.Mark.FINE)
+_BROKEN = ui.StatusLook("Chain broken", "red", ui.Mark.WARNING)
+
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
     """The newest change, and whether the hash chain is intact."""
     broken = list_broken_audit_entries(get_store())
     what = f"{say_entry(newest.actor, newest.action, newest.target)}, {ui.format_ago(newest.ts)}"
-    look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
+    look = _BROKEN if broken else _VERIFIED
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
     count = count_of(count_audit(get_store(), readable), "change")

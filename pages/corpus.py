@@ -19,6 +19,8 @@ from app.text import plain
 from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
+_NOT_LIVE = ui.StatusLook("Not live", "gray", ui.Mark.UNKNOWN)
+
 
 def say_what_is_live(
     versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]
@@ -27,15 +29,15 @@ def say_what_is_live(
     newest = versions[0]
     known = next((version for version in versions if list_live(version, indexes, aliases)), None)
     if known is None:
-        return f"No version is live; the newest is {plain(newest.name)}.", ui.StatusLook("Not live", "gray", "…")
+        return f"No version is live; the newest is {plain(newest.name)}.", _NOT_LIVE
     age = f"{plain(known.name)} is live (committed {ui.format_ago(known.committed)})"
     if known.revision == newest.revision:
-        return f"{age}, and it is the newest.", ui.StatusLook("Up to date", "green", "✓")
+        return f"{age}, and it is the newest.", ui.StatusLook("Up to date", "green", ui.Mark.FINE)
     counts = get_corpus().count_changes(known.revision, newest.revision)
     told = [f"{n:,} {what}" for n, what in zip(counts, ("added", "removed", "modified", "renamed"), strict=True) if n]
     changes = ", ".join(told) or ("unknown changes" if None in counts else "the same files")
     return f"{age}; {plain(newest.name)} is newer (files: {changes}).", ui.StatusLook(
-        "Newer version waits", "orange", "◐"
+        "Newer version waits", "orange", ui.Mark.DECIDE
     )
 
 

@@ -18,9 +18,12 @@ from app.visitor import may_read_questions
 from core.coverage.backlog import list_backlog
 from core.coverage.report import call_topics, hide_questions
 from core.coverage.shelves import Shelf
+from core.wording.counts import count_of
 
 MOST_DAYS = 30
 _TABLE_PX = 420
+_NO_TOPICS = ui.StatusLook("No topics", "green", ui.Mark.FINE)
+_TOO_LITTLE = ui.StatusLook("Too little data", "gray", ui.Mark.UNKNOWN)
 
 
 def read_clusters() -> int | None:
@@ -41,7 +44,7 @@ def render_sentence(board: Board, days: int) -> None:
     ranked = coverage.topics.ranked()
     if not ranked:
         is_told = coverage.scored_count >= 100
-        look = ui.StatusLook("No topics", "green", "✓") if is_told else ui.StatusLook("Too little data", "gray", "…")
+        look = _NO_TOPICS if is_told else _TOO_LITTLE
         ui.render_verdict(f"No topics to show: {plain(coverage.topics.reason)}.", look)
         return
     waiting = [each for each in board.on(Shelf.OPEN) if each.topic]
@@ -55,10 +58,10 @@ def render_sentence(board: Board, days: int) -> None:
             f" The one most worth indexing is “{plain(waiting[0].label)}”: {of_all} of all questions, mean score "
             f"{ui.format_score(first.mean_score)}."
         )
-        look = ui.StatusLook("1 open gap" if len(waiting) == 1 else f"{len(waiting)} open gaps", "orange", "◐")
+        look = ui.StatusLook(count_of(len(waiting), "open gap"), "orange", ui.Mark.DECIDE)
     else:
         said += " None of them is open: each has been decided about."
-        look = ui.StatusLook("All decided", "gray", "●")
+        look = ui.StatusLook("All decided", "gray", ui.Mark.DECIDED)
     ui.render_verdict(
         said,
         look,
@@ -98,12 +101,16 @@ def render(frame: ui.Frame) -> None:
         shelf = choose_shelf(board)
         render_options()
         render_exports(board, frame)
-    render_table(board, shelf)
-    topic = choose_topic(board, board.on(shelf))
-    if topic:
-        render_topic(topic, board, frame.environment)
-        if is_reader and topic.topic:
-            render_topic_cases(topic.topic, frame.scope, frame.today, days, clusters, frame.environment)
+    with st.container(key="coverage-split"):
+        table, beside = st.columns([1.15, 1])
+    with table:
+        render_table(board, shelf)
+    with beside:
+        topic = choose_topic(board, board.on(shelf))
+        if topic:
+            render_topic(topic, board, frame.environment)
+            if is_reader and topic.topic:
+                render_topic_cases(topic.topic, frame.scope, frame.today, days, clusters, frame.environment)
     if coverage.topics.topics:
         points = load_map(frame.scope, frame.today, days, clusters) if is_reader else None
         render_charts(board, points)

@@ -13,10 +13,10 @@ from core.ledger.entries import Calibration, describe_calibration
 def find_look(found: Calibration) -> ui.StatusLook:
     """How the calibration is shown: whether at least nine of ten predictions hold."""
     if not found.measured:
-        return ui.StatusLook("Nothing to compare yet", "gray", "…")
+        return ui.StatusLook("Nothing to compare yet", "gray", ui.Mark.UNKNOWN)
     if found.inside >= 0.9 * found.measured:
-        return ui.StatusLook("Predictions hold", "green", "✓")
-    return ui.StatusLook("Predictions miss", "orange", "!")
+        return ui.StatusLook("Predictions hold", "green", ui.Mark.FINE)
+    return ui.StatusLook("Predictions miss", "orange", ui.Mark.WARNING)
 
 
 def render(frame: ui.Frame) -> None:

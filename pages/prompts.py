@@ -22,7 +22,9 @@ from core.wording.counts import count_of
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
 _MOST_PROBLEMS = 8
 _OWN_TABS = ("Cases", "Evaluate")
-_NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
+_WINNER = ui.StatusLook("Winner", "green", ui.Mark.WINNER)
+_NO_WINNER = ui.StatusLook("No clear winner", "gray", ui.Mark.UNKNOWN)
+_NO_VERDICT = ui.StatusLook("No verdict", "gray", ui.Mark.UNKNOWN)
 
 
 def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
@@ -78,11 +80,10 @@ def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
         none = f"None of the {count} runs can" if count > 1 else "The run cannot"
         return f"{none} be judged case by case.", _NO_VERDICT
     if found.verdict is Verdict.MEANS_ONLY:
-        return found.decision.reason, ui.StatusLook("Means only", "gray", "≈")
+        return found.decision.reason, ui.StatusLook("Means only", "gray", ui.Mark.EQUAL)
     if not found.decision.comparable:
-        return found.decision.reason, ui.StatusLook("Not comparable", "orange", "≠")
-    look = ui.StatusLook("Winner", "green", "✓") if found.winner else ui.StatusLook("No clear winner", "gray", "…")
-    return found.decision.reason, look
+        return found.decision.reason, ui.StatusLook("Not comparable", "orange", ui.Mark.UNEQUAL)
+    return found.decision.reason, _WINNER if found.winner else _NO_WINNER
 
 
 def offer_shared_cases(found: PromptComparison) -> None:

@@ -98,7 +98,7 @@ def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_read
     if share and share.rows - share.covered > MOST_COUNTED * 10:
         detail += f" The search index covers {share.covered / share.rows:.0%} of the log so far: filters are slower."
     if not chosen.pairs:
-        ui.render_verdict(f"{total}, newest first.", ui.StatusLook("All", "gray", "☰"), detail=detail)
+        ui.render_verdict(f"{total}, newest first.", ui.StatusLook("All", "gray", ui.Mark.LIST), detail=detail)
         return
     count = load_count(chosen.wanted)
     told = f"More than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
@@ -116,7 +116,7 @@ def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_read
         sentence = f"{told} of {total} score low."
     else:
         sentence = f"{told} of {total} match the filters."
-    ui.render_verdict(sentence, ui.StatusLook("Filtered", "gray", "☰"), detail=detail)
+    ui.render_verdict(sentence, ui.StatusLook("Filtered", "gray", ui.Mark.LIST), detail=detail)
 
 
 def find_named(name: str, frame: ui.Frame) -> LoggedQuestion | None:

@@ -34,9 +34,9 @@ def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str
     for each in due[:1]:
         said += f" Next: {plain(each.flag)}, {plain(say_next(each, now=now))}."
     if stuck:
-        return said, ui.StatusLook("A plan is paused", "orange", "⚠")
-    return said, ui.StatusLook("Rolling out", "blue", "◐") if partly or planned else ui.StatusLook(
-        "Steady", "green", "✓"
+        return said, ui.StatusLook("A plan is paused", "orange", ui.Mark.PAUSED)
+    return said, ui.StatusLook("Rolling out", "blue", ui.Mark.RUNNING) if partly or planned else ui.StatusLook(
+        "Steady", "green", ui.Mark.FINE
     )
 
 
@@ -50,7 +50,7 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
         is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(
             must_stop(each) for each in experiments
         )
-        look = look if is_healthy else ui.StatusLook("Not healthy", "red", "▼")
+        look = look if is_healthy else ui.StatusLook("Not healthy", "red", ui.Mark.ACT)
     except QuarterdeckError as error:
         detail = f"The canaries and experiments could not be read: {plain_error(error)}"
     ui.render_verdict(sentence, look, detail=detail)

@@ -113,7 +113,7 @@ def decide_drift(
     useful = max(USEFUL_DROP, USEFUL_SPREADS * float(history.spread[-1]))
     if status is not DriftStatus.DRIFTING and (report.delta is None or smallest is None or smallest > useful):
         report = replace(report, status=DriftStatus.INSUFFICIENT_DATA)
-    return word_report(report, known, seen, shift=shift, threshold=threshold, window_days=window_days)
+    return word_report(report, known, seen, shift=shift, window_days=window_days)
 
 
 def decide_segments(

@@ -1,6 +1,5 @@
 """Rule: words a drift verdict. The difference in a sentence is that of the two means in it, as rounded there."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -32,7 +31,6 @@ def word_report(
     seen: Replay,
     *,
     shift: Shift | None,
-    threshold: float,
     window_days: int,
 ) -> DriftReport:
     """Return the report with its reason and action. `shift` is the change that is called or suspected."""
@@ -42,7 +40,7 @@ def word_report(
     could = ""
     if report.smallest_drop is not None:
         smallest = say_limit_of(report.smallest_drop)
-        could = f"A drop of {smallest} would be detected within {count_of(window_days, 'day')} (power {POWER:.0%})."
+        could = f"A drop of {smallest} would be noticed within {count_of(window_days, 'day')}, {POWER:.0%} of the time."
     if shift is None:
         reason = f"Retrieval score is unchanged: {_say_means(report)}."
         return replace(report, reason=reason, action=f"Nothing to do. {could}".strip())
@@ -61,8 +59,7 @@ def word_report(
     if shift.size > 0:
         action = "Nothing to fix. Accept the new level, so that a fall back to the old one is detected."
         return replace(report, reason=f"Retrieval score rose by {size} since {since}: {means}.", action=action)
-    odds = f"{math.exp(shift.evidence):.0f} times likelier than no fall; alert at {math.exp(threshold):.0f}"
-    reason = f"Retrieval score may have fallen by {size} since {since} ({odds}): {means}."
+    reason = f"Retrieval score may have fallen by {size} since {since}, not surely enough for an alert yet: {means}."
     return replace(report, reason=reason, action=f"Check again tomorrow. {could}".strip())
 
 
@@ -119,7 +116,7 @@ def _say_recent(report: DriftReport) -> str:
 def _say_margin(report: DriftReport) -> str:
     if report.delta is None or report.delta_high is None:
         return ""
-    return f" (± {say_size(report.delta_high - report.delta)}, 95% interval)"
+    return f" (± {say_size(report.delta_high - report.delta)})"
 
 
 def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:

@@ -1,6 +1,7 @@
 """The gallery: pictures of every page in its main states, and how they are compared with the kept ones.
 
     python -m tests.browser.gallery [NAME...]     take all pictures anew, or those whose names begin with these
+    python -m tests.browser.gallery --into FOLDER [NAME...]    put them elsewhere, to look at or to compare
 
 Pictures show the demo, an empty deck, two that broke, and a crowded one, all built and served with a stopped clock
 (tests/frozen) and seeded ids, in Debian's Chromium, with the fonts that Streamlit brings. They are kept at half size
@@ -57,8 +58,13 @@ _TABS = {
     "rollouts": ("tab", ("Experiments", "Canaries", "Blue-green", "Requests", "Access")),
 }  # fmt: skip
 _MOST_LOOKS = 40  # until a page stands still
+_MOST_ROUNDS = 5  # until all pages of a state say the same
+FRESH_S = 16.0  # after that, a page reads anew what most pages show (app/panels/*/resources.py)
 _READY = """() => document.fonts.status === 'loaded' && !document.querySelector('[data-testid=stSkeleton]') &&
+    document.querySelector('[data-test-script-state=notRunning]') &&
     [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(each => each.querySelector('.main-svg'))"""
+# React and Plotly draw in several tasks: after two idle moments none of them waits.
+_IDLE = "() => new Promise(done => requestIdleCallback(() => requestIdleCallback(done)))"
 _HEIGHT = """() => {
     const main = document.querySelector('[data-testid=stMain]')
     return Math.max(...[...main.children].map(each => each.scrollHeight))
@@ -161,11 +167,21 @@ def take_pictures(
 
 
 def warm_up(browser: Browser, server: Server, pictures: Iterable[Picture]) -> None:
-    """Open each page once, so that what is computed in the background is there."""
-    page = browser.new_page()
+    """Open the pages until they say twice the same: what they compute in the background is there then.
+
+    Most values are shown as they were and read anew after FRESH_S, so that a page can show an older state than another.
+    """
+    page = browser.new_page(timezone_id="UTC", locale="en-US")
     page.set_default_timeout(PATIENCE_MS)
-    for path in dict.fromkeys(each.path for each in pictures):
-        Visit(page, server.address, []).open(path)
+    paths = tuple(dict.fromkeys(each.path for each in pictures))
+    former: dict[str, str] = {}
+    for _ in range(_MOST_ROUNDS):
+        started = time.monotonic()
+        said = {path: _read(Visit(page, server.address, []).open(path)) for path in paths}
+        if said == former:
+            break
+        former = said
+        page.wait_for_timeout(1_000 * max(0.0, FRESH_S - (time.monotonic() - started)))
     page.close()
 
 
@@ -205,12 +221,19 @@ def _find_outside(image: Image.Image, around: Image.Image) -> Image.Image:
     return ImageChops.lighter(below, above)
 
 
+def _read(page: Page) -> str:
+    """All words of a page, once nothing of it is being computed."""
+    page.wait_for_function(_READY)
+    return str(page.get_by_test_id("stMain").inner_text())
+
+
 def _wait_until_still(page: Page) -> Image.Image:
     from io import BytesIO
 
-    page.wait_for_function(_READY)
     former = b""
     for _ in range(_MOST_LOOKS):
+        page.wait_for_function(_READY)
+        page.evaluate(_IDLE)
         taken = page.screenshot(animations="disabled", caret="hide")
         if taken == former:
             return Image.open(BytesIO(taken)).convert("RGB")
@@ -259,10 +282,12 @@ def main() -> None:
     """Take pictures anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="as demo, demo-overview or demo-overview-1440")
-    names = tuple(parser.parse_args().names)
+    parser.add_argument("--into", type=Path, default=KEPT, metavar="FOLDER", help="where pictures go")
+    asked = parser.parse_args()
+    names, folder = tuple(asked.names), asked.into
     wanted = [each for each in list_pictures() if not names or each.name.startswith(names)]
     if not names:
-        shutil.rmtree(KEPT, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     started = time.monotonic()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
@@ -271,10 +296,10 @@ def main() -> None:
             with serving_state(state) as server:
                 warm_up(browser, server, own)
                 for picture, image in take_pictures(browser, server, own):
-                    save_picture(halve(image), picture.kept)
+                    save_picture(halve(image), folder / picture.kept.name)
                     print(picture.name, flush=True)
         browser.close()
-    size = sum(path.stat().st_size for path in KEPT.glob("*.png"))
+    size = sum(path.stat().st_size for path in folder.glob("*.png"))
     print(f"{len(wanted)} pictures in {time.monotonic() - started:.0f} s; all of them have {size / 1e6:.1f} MB")
 
 

@@ -110,3 +110,18 @@ def test_a_wrong_rule_names_its_field_and_names_are_shown_as_text(failing: Store
     assert any("name: must be 1 to 100" in error.value.replace("\\", "") for error in app.error)
     app = press(app, "Resolve")
     assert any("reason" in error.value for error in app.error)
+
+
+def test_the_page_reads_first_and_each_form_opens_by_a_click(failing: Store) -> None:
+    save_channel(failing, Channel("ops", ChannelKind.WEBHOOK, "https://hooks.example.org/x", SECRET), ME)
+    rule = AlertRule(
+        "failures", "failed_share", AlertKind.THRESHOLD, side=LimitSide.ABOVE, alert=0.1, channels=("ops",)
+    )  # fmt: skip
+    save_alert_rule(failing, rule, ME)
+    check_alerts(failing, "production", now=datetime.now(UTC))
+    forget_alerts()
+    app = open_page("alerts", environment="production")
+    assert {each.label for each in app.expander} >= {"Snooze or resolve it", "Add or change a rule", "Remove a rule"}
+    assert [each.label for each in app.expander if each.proto.expanded] == []
+    inside = {button.key for each in app.expander for button in each.button}
+    assert {button.key for button in app.button if "FormSubmitter" in str(button.key)} <= inside

@@ -37,8 +37,8 @@ def press(app: AppTest, key: str) -> AppTest:
 
 
 def undo(app: AppTest) -> AppTest:
-    """Take the last change back by the button beside the control."""
-    return press(app, next(button.key for button in app.button if str(button.key).startswith("undo-")))
+    """Take the last change back by the button of the toast."""
+    return press(app, next(button.key for button in app.button if str(button.key).startswith("saved-")))
 
 
 def outcome(app: AppTest) -> str:

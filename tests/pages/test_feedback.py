@@ -31,7 +31,7 @@ def test_the_kill_switch_says_beside_itself_what_it_did_and_takes_it_back(empty_
     assert [text_of(each.value) for each in app.success] == [
         f"Recorded as audit entry {entry.entry_id}. use_hyde is off in production. Services see it within 2 seconds."
     ]
-    assert f":green[✓] Saved: entry {entry.entry_id}" in [each.value for each in app.markdown]
+    assert f":green[:material/check_circle:] Saved: entry {entry.entry_id}" in [each.value for each in app.markdown]
     assert [button.label for button in app.button].count("Undo") == 1  # a kill is undone beside its switch, not twice
     app = press(app, "Undo")
     newest = list_audit(store, limit=1)[0]
@@ -47,6 +47,7 @@ def test_a_saved_change_is_a_toast_with_undo(empty_url: str, store: Store) -> No
     app.text_input(key="delete-name-use_hyde").set_value("use_hyde")
     app = press(app, "Delete flag")
     entry = list_audit(store, limit=1)[0]
+    assert [button.label for button in app.button].count("Undo") == 1
     app = app.button(key=f"saved-{entry.entry_id}").click().run()
     assert list_audit(store, limit=1)[0].action == "flag.create"
     assert "is undone" in text_of(app.success[0].value)

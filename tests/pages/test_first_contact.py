@@ -36,7 +36,7 @@ def test_no_page_of_a_new_deck_is_red_and_each_says_how_to_connect(page: str, ne
     app = open_page(page)
     assert not app.exception
     assert [error.value for error in app.error] == []
-    assert "○ Not connected" in shown_text(app)
+    assert ":material/cable: Not connected" in shown_text(app)
     assert app.code
 
 
@@ -67,8 +67,8 @@ def test_the_checklist_stays_after_the_first_questions_and_goes_with_its_last_st
     said = shown_text(app)
     assert "Set up: 0 of 4 done" in said
     assert "4 so far; topics need 10 low ones, drift 14 days and has 1" in said
-    assert "✓ Good" not in said  # four questions are no verdict
-    assert said.count("○ Not connected") == 2
+    assert ":material/check_circle: Good" not in said  # four questions are no verdict
+    assert said.count(":material/cable: Not connected") == 2
     assert not app.error
     append_retrievals(store, [Retrieval(now - timedelta(days=at), "what is a ring", 0.7) for at in range(14)])
     create_flag(store, "use_hyde", boolean_flag(on=True), Act("ada", "test"))
@@ -87,5 +87,5 @@ def test_what_used_to_work_is_red(empty_url: str, store: Store) -> None:
     register_index(store, Index("docs-v1", "there", "v1", "m", 9, now, "ada"), Act("ada", "built"))
     app = open_page("overview")
     tiles = [each.value for each in app.markdown if "badge" in each.value]
-    assert any("Corpus" in tile and ":red-badge[⚠ Not readable]" in tile for tile in tiles)
-    assert any("Prompt" in tile and ":gray-badge[○ Not connected]" in tile for tile in tiles)
+    assert any("Corpus" in tile and ":red-badge[:material/warning: Not readable]" in tile for tile in tiles)
+    assert any("Prompt" in tile and ":gray-badge[:material/cable: Not connected]" in tile for tile in tiles)

@@ -170,13 +170,13 @@ def test_rules_are_added_ordered_and_taken_away(demo_url: str) -> None:
         next(button for button in app.button if button.label == "Add a rule").click().run()
         [each for each in app.text_input if each.label == "Attribute"][-1].input(attribute).run()
         [each for each in app.text_input if each.label == "Value"][-1].input(value).run()
-    [each for each in app.button if each.label == "↑"][-1].click().run()
+    [each for each in app.button if each.label == ":material/arrow_upward:"][-1].click().run()
     save(app, "by plan first")
     targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
     assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "plan"}, "pro"], [{"var": "country"}, "DE"]]
     assert targeting[1:-1:2] == ["on", "on"]  # a new rule lets its users in
     app = open_page("rollouts", flag="new_prompt_v3")
-    next(button for button in app.button if button.label == "✕").click().run()
+    next(button for button in app.button if button.label == ":material/close:").click().run()
     save(app, "plan no more")
     targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
     assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "country"}, "DE"]]

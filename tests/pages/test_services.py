@@ -86,7 +86,7 @@ def test_the_overview_names_an_outage_of_a_service_that_is_not_shown(empty_url: 
         append_retrievals(store, rows)
     links = [link for link in open_page("overview").get("page_link") if "Outage" in link.proto.label]
     assert [re.sub(r"since .*:", "since …:", link.proto.label) for link in links] == [
-        ":red[■ Outage] of search since …: show search"
+        ":red[:material/cloud_off: Outage] of search since …: show search"
     ]
     assert "service=search" in links[0].proto.query_string
     shown = open_page("overview", service="search")

@@ -31,8 +31,10 @@ def render_channels(found: AlertOverview, environment: str) -> None:
     """The channels, and the forms that add, test and remove one."""
     channels = found.book.channels
     if channels:
-        rows = [{"channel": each.name, "kind": str(each.kind), "address": each.shown} for each in channels]
-        ui.show_table(rows, key="alert-channels", file_name="alert-channels.csv")
+        names = {kind: name for name, kind in _KINDS.items()}
+        rows = [{"channel": each.name, "kind": names[each.kind], "goes to": each.shown} for each in channels]
+        columns = {"goes to": st.column_config.TextColumn(help="The rest of an address is a secret, and is not shown.")}
+        ui.show_table(rows, key="alert-channels", file_name="alert-channels.csv", column_config=columns)
     else:
         st.caption("There is no channel yet: alerts are shown here, and nobody is told.")
     with st.expander("Add or change a channel"):

@@ -29,7 +29,7 @@ _NO_DATA = {
 
 def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> None:
     """The form of a rule with its backtest; it is saved once it was looked at, or without."""
-    with st.expander("Add or change a rule", expanded=not found.book.rules):
+    with st.expander("Add or change a rule"):
         left, right = st.columns(2)
         metric = left.selectbox(
             "Metric",

@@ -19,12 +19,12 @@ from core.audit.actions import Action
 from quarterdeck.clock import from_ms
 
 LOOKS = {
-    AlertStatus.OK: ui.StatusLook("Quiet", "green", "✓"),
-    AlertStatus.WARNING: ui.StatusLook("Warning", "orange", "◐"),
-    AlertStatus.FIRING: ui.StatusLook("Firing", "red", "▲"),
-    AlertStatus.NO_DATA: ui.StatusLook("No data", "orange", "…"),
-    AlertStatus.RESOLVED: ui.StatusLook("Resolved", "green", "✓"),
-    AlertStatus.SNOOZED: ui.StatusLook("Snoozed", "gray", "z"),
+    AlertStatus.OK: ui.StatusLook("Quiet", "green", ui.Mark.FINE),
+    AlertStatus.WARNING: ui.StatusLook("Warning", "orange", ui.Mark.WATCH),
+    AlertStatus.FIRING: ui.StatusLook("Firing", "red", ui.Mark.FIRING),
+    AlertStatus.NO_DATA: ui.StatusLook("No data", "orange", ui.Mark.UNKNOWN),
+    AlertStatus.RESOLVED: ui.StatusLook("Resolved", "green", ui.Mark.FINE),
+    AlertStatus.SNOOZED: ui.StatusLook("Snoozed", "gray", ui.Mark.SNOOZED),
 }
 _TABLE, _PLACE = "alert-states", "alert-change"
 _SNOOZES = {"8 hours": 8, "1 day": 24, "3 days": 72, "1 week": 168, "not at all: bring it back": 0}
@@ -48,7 +48,7 @@ def render_states(found: AlertOverview) -> None:
     names = tuple(name_of(line) for line in found.lines)
     rows = [
         {
-            "state": f"{LOOKS[line.shown].symbol} {line.shown}",
+            "state": LOOKS[line.shown].word,
             "rule": line.rule.name,
             "service": "all of them" if line.rule.watched.is_shared else line.service,
             "watches": say_condition(line.rule),
@@ -76,7 +76,7 @@ def render_alert(found: AlertOverview, environment: str) -> None:
     line, named = lines[chosen], plain(chosen)
     render_questions(line, environment)
     render_history(line)
-    with st.form("alert-change", border=False):
+    with st.expander("Snooze or resolve it"), st.form("alert-change", border=False):
         left, right = st.columns(2)
         hours = left.selectbox("Snooze for", list(_SNOOZES), help="Until then, channels are told only when it is over.")
         reason = right.text_input("Reason", key="alert_change_reason", max_chars=500)

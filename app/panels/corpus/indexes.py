@@ -170,7 +170,7 @@ def render_candidate(
         f"Last probe of {plain(name)}{against}, {ui.format_ago(record.probed)}:", help=ui.say_instant(record.probed)
     )
     for check in record.report.checks:
-        mark = ":green[✓]" if check.passed else ":red[✗]"
+        mark = f":green[{ui.Mark.FINE.icon}]" if check.passed else f":red[{ui.Mark.FAILED.icon}]"
         st.markdown(f"{mark} **{plain(check.name)}** · {plain(check.reason)}")
     if not record.report.passed:
         st.error("It did not pass its probe, so it does not go live.")

@@ -199,7 +199,7 @@ def draw_topics(found: Prediction) -> go.Figure:
     )
     ends = [score for topic in topics for score in (topic.live_score, topic.predicted_score)]
     scale = fit_axis([*ends, found.threshold], least=0.0, most=1.0, span=0.2)
-    figure.update_xaxes(title="mean top-1 similarity", range=scale, tickformat=".2f")
+    figure.update_xaxes(title="mean score", range=scale, tickformat=".2f")
     return ui.style_chart(figure, title=say_lifts(found), height=130 + 30 * len(topics), hover="closest")
 
 

@@ -21,8 +21,8 @@ from core.log.values import DailyScores
 from core.wording.scores import decimals_of, say_change
 
 MEAN_HELP = (
-    "Mean top-1 similarity. On days that are over, no session and no question weighs more than 1% of the day, so "
-    "that a bot or a popular button does not move it."
+    "Mean of the scores (top-1 similarity). On days that are over, no session and no question weighs more than 1% of "
+    "the day, so that a bot or a popular button does not move it."
 )
 
 
@@ -105,7 +105,7 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
             figure.add_scatter(x=centers, y=shares, name=name, mode="lines", line=line)
     figure.update_traces(hovertemplate="%{y:.1%} of the questions")
     figure.update_layout(bargap=0.05)
-    figure.update_xaxes(title="top-1 similarity", hoverformat=".2f", range=fit_axis(drawn or [0, 1], least=0, most=1))
+    figure.update_xaxes(title="score", hoverformat=".2f", range=fit_axis(drawn or [0, 1], least=0, most=1))
     figure.update_yaxes(title="share of questions", tickformat=".0%")
     return ui.style_chart(figure, title=say_low(periods[0][2], periods[1][2]))
 

@@ -36,7 +36,7 @@ def render_group(group: SearchGroup, words: str) -> None:
     """One kind of results, with the number of those that are not shown."""
     st.markdown(f"**{group.kind}**")
     if group.problem:
-        st.caption(f"⚠ Not searched: {plain(group.problem)}")
+        st.caption(f"{ui.Mark.WARNING.icon} Not searched: {plain(group.problem)}")
     for item in group.items:
         render_item(item)
     if group.kind is SearchKind.QUESTION:

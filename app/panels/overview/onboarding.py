@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from app import ui
+from app import glossary, ui
 from app.connections import CONNECTING, SOURCES
 from app.navigation import link_to
 from app.panels.overview.todos import put_off
@@ -50,14 +50,16 @@ def render_checklist(steps: Sequence[SetupStep], snoozed: Sequence[str], frame: 
             if step in due:
                 render_step(step, frame, is_new=is_new)
             else:
-                st.markdown(f":green[✓] {step.title}" if step.is_done else f":gray[– {step.title}: skipped]")
+                st.markdown(
+                    f":green[{ui.Mark.FINE.icon}] {step.title}" if step.is_done else f":gray[– {step.title}: skipped]"
+                )
 
 
 def render_step(step: SetupStep, frame: ui.Frame, *, is_new: bool) -> None:
     """One step that is not done: how far it is, and how to do it."""
     progress = f" :gray[— {plain(step.progress)}]" if step.progress else ""
     if step.page == "questions":
-        st.markdown(f":gray[○] **{step.title}**{progress}")
+        st.markdown(f":gray[{ui.Mark.TODO.icon}] **{step.title}**{progress}")
         if is_new:
             render_first_data()
         else:
@@ -65,7 +67,7 @@ def render_step(step: SetupStep, frame: ui.Frame, *, is_new: bool) -> None:
                 render_first_data()
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":gray[○] **{step.title}**{progress}", width="stretch")
+        st.markdown(f":gray[{ui.Mark.TODO.icon}] **{step.title}**{progress}", width="stretch")
         st.button(
             "Skip", key=f"skip-{step.page}", type="tertiary", on_click=put_off,
             args=(frame, key_of(step), frame.today + timedelta(days=LONGEST_DAYS), f"{step.title}: not needed here"),
@@ -84,7 +86,8 @@ def render_first_data() -> None:
     """Draw the three ways; each one alone brings data to the pages, run exactly as it stands here."""
     st.markdown("**1. Import earlier questions** from CSV, Parquet or JSON Lines with ts, query and score:")
     st.code("quarterdeck import log.csv", language=None)
-    st.markdown("**2. Report a question over HTTP**, from any language; the score is the top-1 similarity, 0 to 1:")
+    second = "**2. Report a question over HTTP**, from any language; the score is the top-1 similarity, 0 to 1:"
+    st.markdown(second, help=glossary.explain(second))
     st.code(say_report(st.context.url or _USUAL), language=None, wrap_lines=True)
     st.markdown(
         "**3. Let your service report every question**, in Python, after `pip install quarterdeck` (in a checkout: "

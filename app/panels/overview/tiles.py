@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
-from app.connections import CONNECTING, SOURCES
+from app.connections import CONNECTING, NOT_CONNECTED, SOURCES
 from app.navigation import TITLES as TITLES_OF_PAGES
 from app.navigation import get_page, link_to
 from app.panels.overview.resources import load_outages
@@ -19,14 +19,14 @@ from core.wording.counts import MOST_NAMED, count_of
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
 FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its card counts
 LOOKS = {
-    Standing.GOOD: ui.StatusLook("Good", "green", "✓"),
-    Standing.DECIDE: ui.StatusLook("Decide", "orange", "◐"),
-    Standing.BAD: ui.StatusLook("Act", "red", "▼"),
-    Standing.DECIDED: ui.StatusLook("Decided", "gray", "●"),
-    Standing.UNKNOWN: ui.StatusLook("No verdict", "gray", "?"),
-    Standing.EMPTY: ui.StatusLook("Nothing yet", "gray", "…"),
-    Standing.UNCONNECTED: ui.StatusLook("Not connected", "gray", "○"),
-    Standing.BROKEN: ui.StatusLook("Not readable", "red", "⚠"),
+    Standing.GOOD: ui.StatusLook("Good", "green", ui.Mark.FINE),
+    Standing.DECIDE: ui.StatusLook("Decide", "orange", ui.Mark.DECIDE),
+    Standing.BAD: ui.StatusLook("Act", "red", ui.Mark.ACT),
+    Standing.DECIDED: ui.StatusLook("Decided", "gray", ui.Mark.DECIDED),
+    Standing.UNKNOWN: ui.StatusLook("No verdict", "gray", ui.Mark.UNKNOWN),
+    Standing.EMPTY: ui.StatusLook("Nothing yet", "gray", ui.Mark.UNKNOWN),
+    Standing.UNCONNECTED: NOT_CONNECTED,
+    Standing.BROKEN: ui.StatusLook("Not readable", "red", ui.Mark.WARNING),
 }
 
 
@@ -46,7 +46,7 @@ def render_area(area: Area) -> None:
     """Draw one card: the name and state, the number, what it means, and how it went; all of it is the link."""
     look = LOOKS[area.standing]
     with st.container(border=True, height="stretch", width=_CARD_PX, gap="xxsmall", key=f"card-{area.page}"):
-        st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
+        st.markdown(f"**{TITLES[area.page]}** {look.badge}")
         if area.standing in _UNSAID:
             render_unsaid(area)
         else:
@@ -79,7 +79,7 @@ def render_outages(frame: ui.Frame) -> None:
     found = load_outages(tuple(others))
     for scope, since in found[:MOST_NAMED]:
         look, name = ui.DRIFT_LOOKS[DriftStatus.OUTAGE], plain(scope.service)
-        said = f":{look.color}[{look.symbol} {look.word}] of {name} since {since.day} {since:%b %Y}: show {name}"
+        said = f":{look.color}[{look.label}] of {name} since {since.day} {since:%b %Y}: show {name}"
         link_to("overview", said, environment=frame.environment, service=scope.service)
     if len(found) > MOST_NAMED:
         st.caption(f"and {count_of(len(found) - MOST_NAMED, 'more service')}; choose them at the top")

@@ -26,7 +26,7 @@ from core.reviews.corrected import MeanStatus
 from core.reviews.report import JudgedQuality
 from core.wording.counts import count_of
 
-_LOOK = ui.StatusLook("Quality", "gray", "☰")
+_LOOK = ui.StatusLook("Quality", "gray", ui.Mark.FIGURES)
 _Days = Mapping[date, MetricSums]
 
 

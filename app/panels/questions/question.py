@@ -74,7 +74,7 @@ def _say_standing(question: LoggedQuestion, low: LowScores) -> str:
     badge = f":{_STATE_COLORS[question.state]}-badge[{question.state}]"
     told = []
     if question.similarity is not None:
-        badge += " :orange-badge[▼ low]" if low.holds(question.model, question.similarity) else ""
+        badge += f" :orange-badge[{ui.Mark.WORSE.icon} low]" if low.holds(question.model, question.similarity) else ""
         told.append(f"score {ui.format_score(question.similarity)}, low under {low.of(question.model):.2f}")
     if question.score is not None and question.score != question.similarity:
         told.append(f"{question.score_kind} {question.score:.3g}")

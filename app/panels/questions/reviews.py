@@ -23,7 +23,7 @@ from quarterdeck.scope import Scope
 
 _SKIP_KEY, _BACK_KEY = "S", "B"
 _MOST_FORMER = 3
-_LOOK = ui.StatusLook("Review", "blue", "✎")
+_LOOK = ui.StatusLook("Review", "blue", ui.Mark.REVIEW)
 
 
 def render_reviews(frame: ui.Frame, low: LowScores) -> None:

@@ -27,12 +27,12 @@ from quarterdeck.index_canaries import read_arms
 from quarterdeck.scope import fold_environment
 
 LOOKS = {
-    CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),
-    CanaryCall.HOLD: ui.StatusLook("Hold", "blue", "◐"),
-    CanaryCall.ROLL_BACK: ui.StatusLook("Roll back", "red", "▼"),
+    CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", ui.Mark.PROMOTE),
+    CanaryCall.HOLD: ui.StatusLook("Hold", "blue", ui.Mark.RUNNING),
+    CanaryCall.ROLL_BACK: ui.StatusLook("Roll back", "red", ui.Mark.ACT),
 }
-UNTRUSTED = ui.StatusLook("Hold, not to be trusted", "orange", "⚠")
-STOPPED = ui.StatusLook("Rolled back", "orange", "↩")
+UNTRUSTED = ui.StatusLook("Hold, not to be trusted", "orange", ui.Mark.WARNING)
+STOPPED = ui.StatusLook("Rolled back", "orange", ui.Mark.REVERTED)
 NEWS = timedelta(days=7)
 ALONE = {
     Automation.FULL: "The server takes steps and rolls back automatically.",

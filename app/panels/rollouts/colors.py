@@ -65,9 +65,9 @@ def render_colors(environment: str) -> None:
 def render_state(found: Deployment) -> None:
     """The sentence: the intended state."""
     if found.live:
-        st.markdown(f":{BADGES[found.live]}-badge[● {found.live} is live]")
+        st.markdown(f":{BADGES[found.live]}-badge[{ui.Mark.LIVE.icon} {found.live} is live]")
     else:
-        st.markdown(":gray-badge[… nothing is live]")
+        st.markdown(f":gray-badge[{ui.Mark.UNKNOWN.icon} nothing is live]")
     st.markdown(f"**{plain(describe_deployment(found, now=datetime.now(UTC)))}**")
 
 

@@ -46,11 +46,11 @@ from quarterdeck.definitions import serve_to_all
 from quarterdeck.scope import fold_environment
 
 LOOKS = {
-    ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
-    ExperimentCall.WINNER: ui.StatusLook("Winner", "green", "▲"),
-    ExperimentCall.NO_EFFECT: ui.StatusLook("No effect worth having", "gray", "="),
-    ExperimentCall.STOP: ui.StatusLook("Stop", "red", "▼"),
-    ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", "⚠"),
+    ExperimentCall.WAIT: ui.StatusLook("Running", "blue", ui.Mark.RUNNING),
+    ExperimentCall.WINNER: ui.StatusLook("Winner", "green", ui.Mark.WINNER),
+    ExperimentCall.NO_EFFECT: ui.StatusLook("No effect worth having", "gray", ui.Mark.EQUAL),
+    ExperimentCall.STOP: ui.StatusLook("Stop", "red", ui.Mark.ACT),
+    ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", ui.Mark.WARNING),
 }
 AS_USUAL = "the metric's own"
 _TYPE_IT = "Type the flag's name: most of production changes"
@@ -132,7 +132,7 @@ def render_verdict(report: ExperimentReport) -> None:
     found, verdict = report.experiment, report.verdict
     look = LOOKS[verdict.call]
     if found.state is not ExperimentState.RUNNING:
-        look = ui.StatusLook("Decided" if found.winner else "Stopped", "gray", "■")
+        look = ui.StatusLook("Decided" if found.winner else "Stopped", "gray", ui.Mark.ENDED)
     ui.render_badge(look)
     st.markdown(f"**{say_standing(report)}**")
     if found.ended:

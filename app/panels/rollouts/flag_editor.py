@@ -226,10 +226,13 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
         fields = (attribute, operator, value, serve)
         rules.append(draw_rule(fields, known, f"{seen}-{number}", variants))
         up.button(
-            "↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), disabled=place == 0,
-            help="Move this rule up",
+            ":material/arrow_upward:", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place),
+            disabled=place == 0, help="Move this rule up",
         )  # fmt: skip
-        drop.button("✕", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place), help="Remove this rule")
+        drop.button(
+            ":material/close:", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place),
+            help="Remove this rule",
+        )  # fmt: skip
     st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
     return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
 
@@ -344,7 +347,8 @@ def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
         st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
         if must_type_name(base.environment, impact):
             st.markdown(
-                f":red-badge[⚠ Most of production] Type **{plain(base.key)}** to change it for this many users."
+                f":red-badge[{ui.Mark.WARNING.icon} Most of production] Type **{plain(base.key)}** to change it "
+                "for this many users."
             )
             st.text_input("Name of the flag", key=f"name-{seen}", max_chars=300)
         locked = lock(Action.FLAG_UPDATE, base.environment)

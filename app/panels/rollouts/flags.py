@@ -153,7 +153,7 @@ def render_flag(row: BoardRow) -> None:
     if row.details.description:
         st.caption(plain(row.details.description))
     for reason in row.staleness:
-        st.markdown(f":orange-badge[◐ Stale] {plain(reason)}: is it still needed?")
+        st.markdown(f":orange-badge[{ui.Mark.STALE.icon} Stale] {plain(reason)}: is it still needed?")
     label = f"Kill switch: turn {plain(flag.key)} off"
     options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
     place = f"kill-{place_of(flag)}"

@@ -27,6 +27,8 @@ from core.rollouts.ramps import PlannedExperiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 
 AWAY_AFTER = timedelta(minutes=1)
+WAITING = ui.StatusLook("Waiting", "blue", ui.Mark.WAITING)
+PAUSED = ui.StatusLook("Paused", "orange", ui.Mark.PAUSED)
 IN_STEPS, SWITCH_ON, SWITCH_OFF = "Roll out in steps", "Switch on", "Switch off"
 
 
@@ -38,8 +40,8 @@ def render_schedule(flag: Flag, schedule: Schedule | None) -> None:
         ui.render_said(_place_of(flag.environment, flag.key))
         return
     st.markdown("##### Planned")
-    look = ":orange-badge[◐ Paused]" if schedule.state is ScheduleState.PAUSED else ":blue-badge[◐ Waiting]"
-    st.markdown(f"{look} {plain(say_steps(schedule))}. Next: {plain(say_next(schedule, now=datetime.now(UTC)))}.")
+    look = PAUSED if schedule.state is ScheduleState.PAUSED else WAITING
+    st.markdown(f"{look.badge} {plain(say_steps(schedule))}. Next: {plain(say_next(schedule, now=datetime.now(UTC)))}.")
     st.caption(f"Planned by {plain(schedule.actor)}: {plain(schedule.reason)}")
     render_absence()
     render_controls(schedule)

@@ -19,7 +19,7 @@ def render_emerging(frame: ui.Frame, *, is_reader: bool, explains: bool = False)
     found = load_emerging(frame.scope, frame.today, readable=is_reader)
     for topic in found.topics[:_MOST]:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":orange-badge[✦ New] {_say(topic)}", width="stretch")
+            st.markdown(_say(topic), width="stretch")
             if topic.questions:
                 link_to("questions", "See its questions", new=topic.topic_id, days="30d")
     if len(found.topics) > _MOST:
@@ -36,4 +36,5 @@ def render_emerging(frame: ui.Frame, *, is_reader: bool, explains: bool = False)
 
 def _say(topic: EmergingTopic) -> str:
     named = f"“{plain(ui.shorten(topic.label, 80))}”: " if topic.label else ""
-    return f"**New since {ui.format_day(topic.since)}**: {named}{describe_emerging(topic)}"
+    look = ui.StatusLook(f"New since {ui.format_day(topic.since)}", "orange", ui.Mark.NEW)
+    return f"{look.badge} {named}{describe_emerging(topic)}"

@@ -7,18 +7,19 @@ import streamlit as st
 
 from app import ui
 from app.background import cancel_command, start_command
+from app.looks import Mark, StatusLook
 from app.resources import get_config, get_jobs
 from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.jobs.jobs import Job, Jobs, JobState
 
-_WORDS = {
-    JobState.RUNNING: ("blue", "◐", "runs"),
-    JobState.DONE: ("green", "✓", "done"),
-    JobState.FAILED: ("red", "✗", "failed"),
-    JobState.CANCELLED: ("gray", "■", "canceled"),
-    JobState.CUT_OFF: ("orange", "!", "interrupted"),
+_LOOKS = {
+    JobState.RUNNING: StatusLook("runs", "blue", Mark.RUNNING),
+    JobState.DONE: StatusLook("done", "green", Mark.FINE),
+    JobState.FAILED: StatusLook("failed", "red", Mark.FAILED),
+    JobState.CANCELLED: StatusLook("canceled", "gray", Mark.ENDED),
+    JobState.CUT_OFF: StatusLook("interrupted", "orange", Mark.WARNING),
 }
 
 
@@ -95,11 +96,10 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
 
 
 def _render_badge(job: Job, title: str, said: str) -> None:
-    color, symbol, word = _WORDS[job.state]
     when = f"started {ui.format_ago(job.started)}" if job.ended is None else f"ended {ui.format_ago(job.ended)}"
     who = f"{plain(title)} of {plain(job.subject)}, {when}, by {plain(job.actor)}"
     st.markdown(
-        f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}",
+        f"{_LOOKS[job.state].badge} {who}{': ' + plain(said) if said else ''}",
         help=ui.say_instant(job.ended or job.started),
     )
 

@@ -52,7 +52,7 @@ def _without_long_sames(lines: Sequence[Sequence[_Piece]]) -> Iterator[str]:
 
 
 def _say_hidden(count: int) -> str:
-    return f":gray[⋯ {count:,} line{'s' if count > 1 else ''} the same]"
+    return f":gray[… {count:,} line{'s' if count > 1 else ''} the same]"
 
 
 def _draw(piece: _Piece) -> str:

@@ -198,8 +198,15 @@ def test_a_drop_too_small_to_call_is_watched():
     days = make_days(14, [0.62] * 60 + [0.605] * 4)
     report = verdict(days)
     assert report.status == DriftStatus.WATCH
-    assert "may have fallen" in report.reason
+    assert "may have fallen" in report.reason and "not surely enough for an alert yet" in report.reason
     assert "re-index" not in report.action
+
+
+@pytest.mark.parametrize("scores", [[0.62] * 64, [0.62] * 60 + [0.605] * 4, [0.62] * 56 + [0.52] * 8])
+def test_no_word_of_a_verdict_is_one_of_statistics(scores):
+    report = verdict(make_days(14, scores))
+    said = f"{report.reason} {report.action}"
+    assert [word for word in ("odds", "likelier", "power", "interval", "evidence", "sigma") if word in said] == []
 
 
 def test_no_queries_at_all_is_insufficient():
