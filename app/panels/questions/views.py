@@ -51,8 +51,13 @@ def _save(pairs: Pairs, environment: str) -> None:
 
     former = next((view for view in load_views(environment).views if view.name == name), None)
     undo = partial(_store, former, environment) if former else partial(_remove, name, environment)
-    save = partial(_store, SavedView(name, pairs), environment)
-    ui.record_change(save, effect="The view is saved.", place=PLACE, undo=undo, forget=load_views.clear)
+    ui.record_change(
+        lambda: _store(SavedView(name, pairs), environment),
+        effect="The view is saved.",
+        place=PLACE,
+        undo=undo,
+        forget=load_views.clear,
+    )
 
 
 def _delete(view: SavedView, environment: str) -> None:
