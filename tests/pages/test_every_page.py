@@ -116,7 +116,7 @@ def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo)
     assert open_page("rollouts", flag="new_prompt_v3").selectbox(key="flag").value == "new_prompt_v3"
     corpus = open_page("corpus", tab="Files", version="v1", search="mbuf")
     assert corpus.selectbox(key="version").value == "v1"
-    assert "1 of 38 files of v1" in " ".join(caption.value for caption in corpus.caption)
+    assert "1 of the 38 files of v1" in " ".join(caption.value for caption in corpus.caption)
     assert open_page("drift", days="14d").segmented_control(key="days").value == "14d"
     topics = open_page("coverage", clusters="3").selectbox(key="topic")
     last = topics.options[2]
