@@ -113,7 +113,8 @@ def render(frame: ui.Frame) -> None:
                 render_topic_cases(topic.topic, frame.scope, frame.today, days, clusters, frame.environment)
     if coverage.topics.topics:
         points = load_map(frame.scope, frame.today, days, clusters) if is_reader else None
-        render_charts(board, points)
+        with table:
+            render_charts(board, points)
 
 
 frame = ui.render_frame(

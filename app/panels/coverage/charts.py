@@ -21,27 +21,24 @@ _UNNAMED = {_OTHERS: "other topics", _NOWHERE: "fits no topic"}
 def render_charts(board: Board, points: Sequence[MapPoint] | None) -> None:
     """The topics as bars, and the map of their questions, on which a click chooses a topic (None: no map)."""
     coverage, colors = board.coverage, color_topics(board)
-    places = st.columns(2) if points is not None else [st.container()]
-    with places[0]:
-        event = ui.show_chart(
-            draw_topics(coverage, colors), key="coverage-bars", alt="Topics by the gain of indexing them",
-            rows=list_topic_rows(coverage), points=[{"customdata": [each.topic_id]} for each in list_drawn(coverage)],
-            column_config={"share of all": ui.share_column(), "mean score": ui.score_column()},
-            on_select="rerun", selection_mode="points",
-        )  # fmt: skip
-        follow_click(event, "coverage_bar")
+    event = ui.show_chart(
+        draw_topics(coverage, colors), key="coverage-bars", alt="Topics by the gain of indexing them",
+        rows=list_topic_rows(coverage), points=[{"customdata": [each.topic_id]} for each in list_drawn(coverage)],
+        column_config={"share of all": ui.share_column(), "mean score": ui.score_column()},
+        on_select="rerun", selection_mode="points",
+    )  # fmt: skip
+    follow_click(event, "coverage_bar")
     if points is None:
         return
-    with places[1]:
-        event = ui.show_chart(
-            draw_map(coverage, points, colors), key="coverage-map", alt="Map of questions by meaning",
-            rows=list_point_rows(coverage, points), column_config={"mean score": ui.score_column()}, on_select="rerun",
-            selection_mode="points",
-        )  # fmt: skip
-        follow_click(event, "coverage_point")
-        st.caption(
-            "Click a bar or a point to choose its topic. Neighbors are similar questions; other distances mean nothing."
-        )
+    event = ui.show_chart(
+        draw_map(coverage, points, colors), key="coverage-map", alt="Map of questions by meaning",
+        rows=list_point_rows(coverage, points), column_config={"mean score": ui.score_column()}, on_select="rerun",
+        selection_mode="points",
+    )  # fmt: skip
+    follow_click(event, "coverage_point")
+    st.caption(
+        "Click a bar or a point to choose its topic. Neighbors are similar questions; other distances mean nothing."
+    )
 
 
 def color_topics(board: Board) -> dict[str, str]:
