@@ -49,7 +49,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         "UV_INDEX": others.stdout.strip(),
         "UV_CONSTRAINT": str(PROJECT / "constraints.txt"),
         "UV_PYTHON": sys.executable,
-        "UV_NATIVE_TLS": "1",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",  # the best version of all indexes, as pip takes it
+        "UV_SYSTEM_CERTS": "1",
         "QUARTERDECK_OTLP_GRPC_PORT": "off",
     }
 

@@ -21,7 +21,7 @@ from core.approvals.operations import may_decide_alone
 from core.approvals.requests import ChangeRequest, get_request, list_requests
 from core.approved import can_apply, preview_request
 from core.audit.acts import Act
-from core.audit.gate import RequestState
+from core.audit.gate import RequestState, WantedChange
 from core.audit.jsondiff import diff_states
 from core.errors import ApprovalNeeded, InvalidInput
 
@@ -105,14 +105,13 @@ def describe_proposal(request: ChangeRequest) -> ProposalAnswer:
         request=request.request_id, state=request.state, version=request.version, environment=request.environment,
         asked_by=request.requester, reason=request.reason, effect=effect, expires=request.expires,
         decided_by=request.decided_by, note=request.note, next_step=_say_next(request),
-        changes=tuple(
-            ProposedChangeAnswer(
-                action=str(each.action), target=each.target,
-                difference=diff_states(each.before, each.after)[:_MOST_DIFF],
-            )
-            for each in request.changes
-        ),
+        changes=tuple(_describe_change(each) for each in request.changes),
     )  # fmt: skip
+
+
+def _describe_change(change: WantedChange) -> ProposedChangeAnswer:
+    difference = diff_states(change.before, change.after)
+    return ProposedChangeAnswer(action=str(change.action), target=change.target, difference=difference[:_MOST_DIFF])
 
 
 def make_proposal(

@@ -246,9 +246,10 @@ def _ask(store: Store, act: Act, changes: Sequence[WantedChange]) -> ApprovalNee
         )  # fmt: skip
         if is_new:
             listed = [{"action": str(each.action), "target": each.target} for each in changes]
-            action = Action.APPROVAL_PROPOSE if act.assistant else Action.APPROVAL_REQUEST
             told = {"changes": listed, **({"assistant": act.assistant} if act.assistant else {})}
-            change.record(action, str(request_id), None, told)
+            change.record(
+                Action.APPROVAL_PROPOSE if act.assistant else Action.APPROVAL_REQUEST, str(request_id), None, told
+            )
     return ApprovalNeeded(request_id, act.environment)
 
 

@@ -51,7 +51,7 @@ def test_the_axis_fits_the_scores_and_stays_within_zero_and_one() -> None:
 
 
 def test_a_chart_begins_with_the_log_and_not_before() -> None:
-    silent = replace(DAYS[0], count=0, histogram=(0,) * HISTOGRAM_BINS)
+    silent = replace(DAYS[0], count=0, logged=0, bins=(0,) * HISTOGRAM_BINS)
     assert charts.find_first_day(DAYS, since=FIRST - timedelta(days=60)) == FIRST
     assert charts.find_first_day([silent, *DAYS[1:]], since=FIRST) == FIRST + timedelta(days=1)
     assert charts.find_first_day(DAYS[3:], since=FIRST + timedelta(days=5)) == FIRST + timedelta(days=5)

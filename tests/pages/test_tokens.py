@@ -41,7 +41,8 @@ def test_a_token_without_a_scope_is_refused_in_one_line(empty_url: str) -> None:
     app.text_input(key="token-name").set_value("search")
     app.text_input(key="token-reason").set_value("why")
     next(each for each in app.button if each.label == "Make the token").click().run()
-    assert "scopes: must have at least one of evaluate, ingest, read, questions, change, shared, admin" in only_error(
-        app
+    assert (
+        "scopes: must have at least one of evaluate, ingest, read, questions, change, propose, shared, admin"
+        in only_error(app)
     )
     assert ask(empty_url, "SELECT COUNT(*) FROM tokens") == [(0,)]
