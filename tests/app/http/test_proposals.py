@@ -237,13 +237,13 @@ def test_a_token_proposes_for_its_environment_and_its_owner_alone(served: Served
 
 def test_the_token_itself_can_neither_change_nor_approve(served: ServedTools) -> None:
     served.call("bot", "propose_move_flag", **HALF)
-    http = httpx2.Client(base_url=served.address)
     bearer = {"Authorization": f"Bearer {served.secrets['bot']}"}
-    change = http.patch("/v1/flags/use_hyde", json={"version": 1, "on": False, "reason": "r"}, headers=bearer)
-    assert (change.status_code, "but this needs change" in change.text) == (403, True)
-    for path in ("/v1/requests/1/approve", "/v1/requests/1/amend", "/v1/requests/1/withdraw"):
-        assert http.post(path, json={"reason": "r", "version": 1}, headers=bearer).status_code == 403
-    assert http.get("/v1/requests", headers=bearer).status_code == 403
+    with httpx2.Client(base_url=served.address, headers=bearer) as http:
+        change = http.patch("/v1/flags/use_hyde", json={"version": 1, "on": False, "reason": "r"})
+        assert (change.status_code, "but this needs change" in change.text) == (403, True)
+        for path in ("/v1/requests/1/approve", "/v1/requests/1/amend", "/v1/requests/1/withdraw"):
+            assert http.post(path, json={"reason": "r", "version": 1}).status_code == 403
+        assert http.get("/v1/requests").status_code == 403
     assert (pct(served.store), get_request(served.store, 1).state) == (10, RequestState.WAITING)
 
 
