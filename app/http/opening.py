@@ -46,9 +46,8 @@ def read_page() -> str:
 
     static = Path(get_static_dir())
     page, scripts = (static / "index.html").read_text(encoding="utf-8"), static / "static" / "js"
-    hints = [
-        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in _list_scripts(scripts, page)
-    ]
+    named = _list_scripts(scripts, page)
+    hints = [f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in named]
     style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"  # in the body: after the styles that Streamlit adds
     return page.replace("</head>", "\n".join([*hints, "</head>"]), 1).replace("</body>", f"{style}\n</body>", 1)
 
