@@ -30,16 +30,17 @@ def find_admitted() -> tuple[Visitor | None, str]:
 
 def render_entrance(refusal: str) -> None:
     """Draw the sign-in page, with one line that says why access is refused."""
-    st.title("Quarterdeck", anchor=False)
-    st.markdown(f"#### {plain_with_commands(refusal[:1].upper() + refusal[1:])}.")
-    if get_config().access.login:
-        left, right = st.columns([1, 4])
-        left.button("Sign in", type="primary", on_click=st.login)
-        if st.user.get("is_logged_in"):
-            right.button("Sign out", on_click=sign_out)
-    with suppress(QuarterdeckError):
-        for environment in _list_open(get_visitor()):
-            st.button(f"Look at {plain(environment)}", on_click=_look_at, args=(environment,))
+    with st.container(key="entrance"):
+        st.title("Quarterdeck", anchor=False)
+        st.markdown(f"#### {plain_with_commands(refusal[:1].upper() + refusal[1:])}.")
+        if get_config().access.login:
+            left, right = st.columns([1, 4])
+            left.button("Sign in", type="primary", on_click=st.login)
+            if st.user.get("is_logged_in"):
+                right.button("Sign out", on_click=sign_out)
+        with suppress(QuarterdeckError):
+            for environment in _list_open(get_visitor()):
+                st.button(f"Look at {plain(environment)}", on_click=_look_at, args=(environment,))
 
 
 def render_visitor(visitor: Visitor) -> None:

@@ -43,7 +43,7 @@ pytest_plugins = (
     "tests.fixtures.commands", "tests.fixtures.logs", "tests.fixtures.npm", "tests.fixtures.pages",
     "tests.fixtures.prompts",
 )  # fmt: skip
-STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))
+STORES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with one test that builds the demo, so that it is built while other processes run tests without it."""
-    needing = [item for item in items if {"demo", "as_demo"} & set(getattr(item, "fixturenames", ()))]
-    others = [item for item in items if item not in set(needing)]
-    items[:] = [*needing[:1], *others, *needing[1:]]
+    """Call tests on a database server deep, and start with those of the demo: it is built beside the tests without."""
+    for item in items:
+        values = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if any(value in ("postgresql", "clickhouse") for value in values if isinstance(value, str)):
+            item.add_marker(pytest.mark.deep)
+    items.sort(key=lambda item: not {"demo", "as_demo"} & set(getattr(item, "fixturenames", ())))

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Container, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -51,9 +52,17 @@ def list_modules(folder: str) -> list[Path]:
     return sorted(path for path in found if path.name != "__init__.py" and "migrations" not in path.parts)
 
 
-def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@cache
+def list_imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
     """The full names of the modules that a file imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return tuple(_find_imports(parse(path), path, top_level_only=top_level_only))
+
+
+def _find_imports(tree: ast.Module, path: Path, *, top_level_only: bool) -> Iterator[str]:
     for node in _nodes_run_at_import(tree) if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -118,7 +127,7 @@ def folder_of(name: str) -> str:
 
 def layer_of(path: Path) -> int:
     """The layer that the first word of the docstring names."""
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    said = ast.get_docstring(parse(path)) or ""
     word = re.split(r"\W", said.lower(), maxsplit=1)[0]
     assert word in LAYERS, f"core/{name_of(path)}.py: begin its docstring with Rule, Gateway or Shell"
     return LAYERS[word]
@@ -176,7 +185,7 @@ def test_the_pages_are_listed_in_navigation_only() -> None:
         f"{path.relative_to(PROJECT)}:{node.lineno}"
         for folder in ("app", "pages", "benchmarks", "docs", "tests")
         for path in list_modules(folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Tuple | ast.List | ast.Set)
         if names <= (texts := {each.value for each in node.elts if isinstance(each, ast.Constant)})
         if texts & {"", "overview"}
@@ -211,7 +220,7 @@ def test_every_action_is_recorded_somewhere_by_its_name() -> None:
     recorded = {
         name.attr
         for path in list_modules("core")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "change.record"
         for name in ast.walk(node.args[0])
         if isinstance(name, ast.Attribute) and ast.unparse(name.value) == "Action"
@@ -221,14 +230,14 @@ def test_every_action_is_recorded_somewhere_by_its_name() -> None:
 
 def list_texts(path: Path) -> Iterator[ast.Constant]:
     """The string literals of a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node
 
 
 def list_prefixes(path: Path) -> Iterator[ast.Constant]:
     """The texts that an f-string begins with, or that the beginning of a text is compared with."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         found: list[ast.AST] = []
         if isinstance(node, ast.JoinedStr):
             found = list(node.values[:1])
@@ -264,7 +273,7 @@ def test_the_names_of_settings_are_made_in_one_module_only() -> None:
         f"{path.relative_to(PROJECT)}:{node.lineno} calls {ast.unparse(node)}"
         for folder in ("core", "app", "pages")
         for path in list_modules(folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("get_setting", "save_setting", "SettingKey")
         if isinstance(node.args[-1] if len(node.args) < 3 else node.args[1], ast.Constant | ast.JoinedStr)
     ]
@@ -276,7 +285,7 @@ def test_the_states_of_audit_entries_are_read_by_their_own_classes(folder: str) 
     reading = [
         f"{path.relative_to(PROJECT)}:{node.lineno} reads {ast.unparse(node)}"
         for path in list_modules(folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get")
         for each in ast.walk(node.value)
         if isinstance(each, ast.Attribute) and each.attr in ("before", "after")
@@ -289,7 +298,7 @@ def test_every_public_class_has_a_name_of_its_own() -> None:
     places: dict[str, list[str]] = {}
     for folder in ("core", "app", "quarterdeck"):
         for path in list_modules(folder):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in parse(path).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     places.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
@@ -316,7 +325,7 @@ def test_what_is_written_past_the_gate_of_changes_is_observed_and_not_decided() 
     beginning = {
         name
         for name, path in list_core().items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith(("store.begin", "store.begin_in_turn", "begin_appending"))
     }
@@ -341,7 +350,7 @@ def test_flagds_states_on_and_off_are_known_to_the_view_of_a_definition_only() -
         path.relative_to(PROJECT).as_posix()
         for folder in ("core", "app", "pages")
         for path in list_modules(folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Constant) and node.value in ("ENABLED", "DISABLED")
     }
     assert knowing == {"core/flags/definition.py"}, "ask FlagDefinition.is_on, change it by definitions.switch_flag"
@@ -364,7 +373,7 @@ def test_streamlit_caches_are_in_resources_only() -> None:
         path.relative_to(PROJECT)
         for folder in ("app", "pages")
         for path in list_modules(folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Attribute) and node.attr.startswith("cache_")
     }
     subjects = {PROJECT.joinpath(path).parent.name for path in using if path.name == "resources.py"}

@@ -22,6 +22,7 @@ from app.http.guard import Guard
 from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
+from app.http.opening import Opening
 from app.http.sign_out import SigningOut
 from app.http.streams import end_streams
 from core.access.identity import SignIn, is_loopback
@@ -107,6 +108,7 @@ def serve(host: str, port: int) -> None:
             Middleware(Guard, access=access, host=host, origins=config.page_origins),
             Middleware(SigningOut, login=access.login),
             Middleware(ApiAhead),
+            Middleware(Opening),
             Middleware(WholePath, base=base),
         ],  # the first is the outermost
         secrets=settings,

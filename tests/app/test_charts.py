@@ -55,6 +55,7 @@ def test_every_chart_says_what_it_shows_and_offers_its_data(page: str, tab: str,
         assert list_colors(json.loads(chart.proto.spec)) <= KNOWN
 
 
+@pytest.mark.deep
 def test_a_chart_is_shown_as_a_table_whose_rows_lead_on(as_demo: Demo) -> None:
     app = open_page("drift")
     next(button for button in app.button if button.label.startswith("Table **of: The median score")).click().run()

@@ -144,6 +144,7 @@ def test_what_the_pages_and_the_command_show_adds_up(
     assert told is None or float(told[1]) == pytest.approx(float(now), abs=0.0051)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_lists_the_causes_of_each_open_drop(empty_url: str, store: Store) -> None:

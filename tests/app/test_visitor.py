@@ -47,6 +47,7 @@ def test_who_may_change_something_finds_it_open(page: str, as_demo: Demo) -> Non
     assert [label for label, disabled, _ in list_changing(open_page(page, **filters)) if not disabled]
 
 
+@pytest.mark.deep
 def test_a_change_sent_past_a_locked_control_is_refused_in_one_line(
     as_demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

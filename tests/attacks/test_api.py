@@ -78,6 +78,7 @@ def test_no_spelling_of_an_environment_or_a_service_opens_another_one(attacked: 
     assert count_entries(attacked) == before
 
 
+@pytest.mark.deep
 def test_no_trick_with_methods_paths_and_headers_changes_anything(attacked: Target) -> None:
     before = count_entries(attacked)
     tricks = {"X-HTTP-Method-Override": "PATCH", "X-Method-Override": "PATCH", "X-Forwarded-User": "ada"}
@@ -96,6 +97,7 @@ def test_no_trick_with_methods_paths_and_headers_changes_anything(attacked: Targ
         assert get_flag(store, "production", "use_hyde").view.is_on
 
 
+@pytest.mark.deep
 def test_no_request_is_too_large_to_be_refused(attacked: Target) -> None:
     bomb = gzip.compress(b" " * 200_000_000)
     packed = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
@@ -124,6 +126,7 @@ def test_garbage_to_the_tools_is_refused_and_the_server_lives_on(attacked: Targe
     assert ask(attacked, "POST", "/mcp", "reader", json=CALL, headers=JSON_RPC).status_code == 200
 
 
+@pytest.mark.deep
 def test_many_slow_reads_leave_the_intake_its_share(attacked: Target) -> None:
     row = json.dumps({"query": "what is an mbuf", "score": 0.5, "service": "answers"}).encode()
     with ThreadPoolExecutor(40) as pool:

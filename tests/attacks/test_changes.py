@@ -85,6 +85,7 @@ def test_a_delivery_without_the_secret_stores_nothing_and_no_token_stands_in_for
     assert SECRET not in attacked.log
 
 
+@pytest.mark.deep
 def test_a_delivery_sent_again_under_other_headers_and_addresses_is_one_change(attacked: Target) -> None:
     body = json.dumps(RELEASE | {"release": RELEASE["release"] | {"id": 77}}).encode()  # type: ignore[operator]
     assert deliver(attacked, body, sign(body)).status_code == 201
@@ -106,6 +107,7 @@ def test_a_body_signed_for_one_event_is_no_change_as_another(attacked: Target) -
     assert look(attacked) == before
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("token", ["staging", "other"])
 def test_a_token_changes_nothing_of_another_environment_or_service(attacked: Target, token: str) -> None:
     assert attacked.post(CHANGES, json.dumps(DEPLOY | {"service": "answers"}).encode()).status_code == 201
@@ -135,6 +137,7 @@ def test_garbage_is_refused_in_one_line(attacked: Target, body: bytes) -> None:
     assert "Traceback" not in attacked.log
 
 
+@pytest.mark.deep
 def test_what_is_too_large_is_refused(attacked: Target) -> None:
     before = look(attacked)
     many = json.dumps([{"kind": "other", "title": str(at)} for at in range(1_001)]).encode()

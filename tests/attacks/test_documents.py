@@ -79,6 +79,7 @@ def test_a_process_that_was_killed_between_two_documents_is_replaced() -> None:
     own.close()
 
 
+@pytest.mark.deep
 def test_a_document_that_needs_too_much_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "SECONDS", 120)
     monkeypatch.setattr(readers, "MOST_SECONDS", 120)
@@ -89,6 +90,7 @@ def test_a_document_that_needs_too_much_memory_is_a_problem(monkeypatch: pytest.
     own.close()
 
 
+@pytest.mark.deep
 def test_a_comparison_without_end_is_refused_and_a_short_one_is_made() -> None:
     own = Readers(processes=1)
     with pytest.raises(InvalidInput, match=r"corpus/a\.md: takes more than 2 s"):

@@ -56,6 +56,7 @@ def test_half_a_letter_in_a_row_is_a_bad_request(target: Target, kind: str) -> N
     assert answer.status_code == 400
 
 
+@pytest.mark.deep
 def test_a_row_with_half_a_letter_does_not_take_good_rows_along(target: Target) -> None:
     body = b'[{"query": "what is an mbuf", "score": 0.5}, ' + HALVES["a field's name"] + b"]"
     answer = target.post("/v1/retrievals", body)

@@ -63,6 +63,7 @@ def assert_hidden(text: str) -> None:
     assert [secret for secret in HIDDEN if secret in text] == []
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("_secrets")
 def test_a_pipeline_gets_no_secret_of_the_deck(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = DvcRepo.create(tmp_path)

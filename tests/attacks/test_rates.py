@@ -67,6 +67,7 @@ def test_a_request_without_an_end_of_its_headers_is_cut(strict: Target) -> None:
         assert all(map(is_cut, halves))
 
 
+@pytest.mark.deep
 def test_headers_without_an_end_are_cut(strict: Target) -> None:
     with connect(strict, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n") as connection:
         try:
@@ -168,6 +169,7 @@ def test_a_used_token_is_a_security_event_without_its_secret(strict: Target) -> 
     assert strict.tokens["ingest"] not in strict.log
 
 
+@pytest.mark.deep
 def test_what_a_meter_remembers_is_bounded() -> None:
     meter = Meter(1)
     assert meter.take("first", now_s=0) == 0

@@ -59,6 +59,7 @@ def track(repo: DvcRepo, path: str, md5: str = "d41d8cd98f00b204e9800998ecf8427e
     (repo.root / f"{path}.dvc").write_text(f"outs:\n- path: {name}\n  md5: {md5}\n  hash: md5\n")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", ["file", "folder", "within a tracked folder", "above a tracked file"])
 def test_a_link_out_of_the_working_copy_is_listed_and_not_followed(repo: DvcRepo, outside: Path, kind: str) -> None:
     path = "corpus/cookie.env" if kind == "within a tracked folder" else "cookie.env"
@@ -91,6 +92,7 @@ def test_a_link_out_of_the_working_copy_is_listed_and_not_followed(repo: DvcRepo
         corpus.archive(WORKSPACE, outside / "all.zip")
 
 
+@pytest.mark.deep
 def test_a_link_within_the_repository_and_one_into_dvcs_cache_are_followed(repo: DvcRepo) -> None:
     (repo.root / "corpus" / "same.md").symlink_to("a.md")
     corpus = Corpus(repo.root)

@@ -110,6 +110,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
         yield found
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("token", ["staging", "staging admin", "other"])
 @pytest.mark.parametrize("named", [{}, {"environment": "production", "service": "answers"}], ids=["unnamed", "named"])
 def test_rows_change_nothing_of_production_and_other_services(attacked: Attacked, token: str, named: dict) -> None:
@@ -195,6 +196,7 @@ def make_trace(trace_id: str, **resource: str) -> dict:
     return {"resourceSpans": [{"resource": {"attributes": named}, "scopeSpans": [{"spans": [span]}]}]}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("token", ["staging", "staging admin", "other"])
 @pytest.mark.parametrize("named", [{}, {"environment": "production", "service": "answers"}], ids=["unnamed", "named"])
 def test_traces_change_nothing_of_production_and_other_services(attacked: Attacked, token: str, named: dict) -> None:
@@ -255,6 +257,7 @@ def test_an_idempotency_key_of_production_is_neither_read_nor_taken(attacked: At
     assert second[1]["retrieval_ids"] != first[1]["retrieval_ids"]
 
 
+@pytest.mark.deep
 def test_random_names_of_services_and_scores_stay_within_their_bounds(attacked: Attacked) -> None:
     rows = [{"query": "q", "service": f"s-{at}", "environment": "staging"} for at in range(400)]
     assert attacked.post("staging", "/v1/retrievals", rows)[0] == 201

@@ -123,6 +123,7 @@ def test_a_token_of_staging_does_not_take_the_place_of_a_revoked_one_of_producti
     issue_token(store, "search", [TokenScope.INGEST], production)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_copied_cookie_is_worth_nothing_after_a_sign_out_by_address(tmp_path: Path) -> None:
     """No button is pressed: a bookmark of the address, or a provider, asks for the sign-out."""

@@ -68,6 +68,7 @@ def test_garbage_is_a_receiver_that_was_not_told(kind: str) -> None:
         post_signed(url, {}, SECRET, sleep=lambda _s: None)
 
 
+@pytest.mark.deep
 def test_a_receiver_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a timeout for the whole attempt, a byte now and then would keep it forever."""
     monkeypatch.setattr(webhooks, "_TOTAL_S", 0.5)

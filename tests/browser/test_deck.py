@@ -86,6 +86,7 @@ def switch_on(visit: Visit, flag: str, *, reason: str) -> None:
     page.get_by_text("Recorded as audit entry").wait_for()
 
 
+@pytest.mark.deep
 def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
     visit: Visit, server: Server, tmp_path: Path
 ) -> None:

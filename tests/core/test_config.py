@@ -69,6 +69,7 @@ def test_of_a_login_every_variable_that_is_missing_is_named():
         load_config({"QUARTERDECK_OIDC_CLIENT_ID": "deck"})
 
 
+@pytest.mark.deep
 def test_a_server_with_a_wrong_configuration_tells_all_of_it_in_one_line_and_makes_nothing(tmp_path):
     home = tmp_path / "home"
     wrong = {"QUARTERDECK_LOG_FORMAT": "xml", "QUARTERDECK_SESSION_HOURS": "0", "QUARTERDECK_REDACT": "maybe"}

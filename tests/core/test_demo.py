@@ -99,6 +99,7 @@ def test_drift_by_command_says_drifting_and_tells_to_reindex(demo: Demo) -> None
     assert "re-index" in found["action"]
 
 
+@pytest.mark.deep
 def test_topics_by_command_find_the_new_subject_as_the_largest(demo: Demo) -> None:
     topics = ask_command(demo, "topics", "--service", "docs-chat", "--clusters", "3")
     assert len(topics) == 3
@@ -183,6 +184,7 @@ class Clone:
         return {path.name: path.read_bytes() for path in (self.root / "corpus").iterdir()}
 
 
+@pytest.mark.deep
 def test_both_versions_restore_byte_for_byte_in_a_fresh_clone(demo: Demo, tmp_path: Path) -> None:
     clone = Clone(demo, tmp_path)
     for version, count in (("v1", 38), ("v2", 55)):
@@ -193,6 +195,7 @@ def test_both_versions_restore_byte_for_byte_in_a_fresh_clone(demo: Demo, tmp_pa
         assert (clone.root / "index" / "chunks.lance").is_dir()
 
 
+@pytest.mark.deep
 def test_the_pipeline_runs_only_when_the_corpus_changed(demo: Demo, tmp_path: Path) -> None:
     clone = Clone(demo, tmp_path)
     clone.dvc("pull", "--quiet")
@@ -298,6 +301,7 @@ def test_the_log_covers_37_days_and_vpp_comes_up_in_the_last_seven(demo: Demo) -
     assert 0.35 < shares[2] < 0.65
 
 
+@pytest.mark.deep
 def test_the_traffic_is_the_same_each_time_it_is_drawn(demo: Demo, demo_store: Store) -> None:
     flags = {flag.key: flag.definition for flag in list_flags(demo_store, "production")}
     drawn = draw_traffic(
@@ -320,6 +324,7 @@ def test_the_traffic_is_the_same_each_time_it_is_drawn(demo: Demo, demo_store: S
         ]  # fmt: skip
 
 
+@pytest.mark.deep
 def test_two_services_and_two_environments_report_and_a_command_for_one_lists_them(demo: Demo) -> None:
     listed = ask_command(demo, "services", "list")
     assert [(each["environment"], each["service"], each["dimensions"]) for each in listed] == [
@@ -334,6 +339,7 @@ def test_two_services_and_two_environments_report_and_a_command_for_one_lists_th
     assert len(read_log(demo, SEARCH)) < len(read_log(demo)) / 2
 
 
+@pytest.mark.deep
 def test_staging_has_a_verdict_of_its_own_and_is_searched_in_the_next_index(demo: Demo) -> None:
     found = ask_command(demo, "drift", "--environment", "staging")
     assert (found["service"], found["status"]) == ("docs-chat", "stable")
@@ -344,6 +350,7 @@ def test_staging_has_a_verdict_of_its_own_and_is_searched_in_the_next_index(demo
     assert sum(row["score"] for row in about_vpp) / len(about_vpp) > 0.5
 
 
+@pytest.mark.deep
 def test_the_deck_calls_the_outage_of_the_search_box_and_since_when(demo: Demo) -> None:
     found = ask_command(demo, "drift", "--service", "search-box")
     yesterday = built_at(demo).date() - timedelta(days=1)
@@ -385,6 +392,7 @@ def test_documents_are_those_of_the_hits_and_their_rollup_counts_them(demo: Demo
         assert connection.execute(query, CHAT).fetchone() == (len(every),)
 
 
+@pytest.mark.deep
 def test_ratings_came_minutes_to_days_after_their_questions(demo: Demo) -> None:
     rated = [
         row for row in ask_command(demo, "questions", "--service", "docs-chat", "--limit", "4000") if row["scores"]

@@ -124,6 +124,7 @@ def test_prompts_are_those_of_the_newest_experiment_with_evaluated_runs_whatever
     assert area.decision == "Promote qa-v2"
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_configured_experiment_goes_first_even_while_it_is_empty(tracking: Tracking) -> None:
     alone = describe_prompts(tracking, "older")
@@ -134,6 +135,7 @@ def test_a_configured_experiment_goes_first_even_while_it_is_empty(tracking: Tra
     assert area.sentence == "No prompt has been evaluated yet in the experiment planned."
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_runs_whose_names_a_team_mapped_are_judged_here_too(tmp_path: Path) -> None:
     opened = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
@@ -150,6 +152,7 @@ def test_runs_whose_names_a_team_mapped_are_judged_here_too(tmp_path: Path) -> N
     )  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_store_without_an_evaluated_run_has_no_experiment_to_look_at(tmp_path: Path) -> None:
     empty = Tracking(f"sqlite:///{tmp_path}/mlflow.db")

@@ -180,6 +180,7 @@ def test_the_command_line_shows_exports_and_reverts(moved: Store, url: str, tmp_
     assert share(moved) == 20
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_shows_what_differs_and_what_the_way_back_would_change(empty_url: str, moved: Store) -> None:

@@ -112,6 +112,7 @@ def test_a_wrong_rule_names_its_field_and_names_are_shown_as_text(failing: Store
     assert any("reason" in error.value for error in app.error)
 
 
+@pytest.mark.deep
 def test_the_page_reads_first_and_each_form_opens_by_a_click(failing: Store) -> None:
     save_channel(failing, Channel("ops", ChannelKind.WEBHOOK, "https://hooks.example.org/x", SECRET), ME)
     rule = AlertRule(

@@ -46,6 +46,7 @@ def test_the_trail_is_that_of_all_environments_and_has_no_switch_that_changes_no
     assert set(app.dataframe[0].value["where"]) == {"production", "staging"}
 
 
+@pytest.mark.deep
 def test_an_entry_whose_state_before_is_that_of_now_offers_no_revert(empty_url: str, store: Store) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True), Act("ada", "for a test"))
     switch_flag(store, get_flag(store, "production", "use_hyde"), Act("ada", "off"), on=False)

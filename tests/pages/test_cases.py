@@ -48,6 +48,7 @@ def outcome(app: AppTest) -> str:
     return text_of(said[0])
 
 
+@pytest.mark.deep
 def test_without_a_set_the_page_says_how_to_make_one(empty_url: str, as_new_mlflow: None) -> None:
     app = open_page("prompts")
     assert not app.exception
@@ -55,6 +56,7 @@ def test_without_a_set_the_page_says_how_to_make_one(empty_url: str, as_new_mlfl
     assert "quarterdeck cases import qa data/demo/cases/qa.jsonl" in [code.value for code in app.code]
 
 
+@pytest.mark.deep
 def test_a_set_is_shown_and_a_case_is_added_by_hand_and_taken_back(filled: Store) -> None:
     app = open_page("prompts")
     assert "qa: 20 cases, version 1" in shown_text(app).replace("**", "")
@@ -74,6 +76,7 @@ def test_a_set_is_shown_and_a_case_is_added_by_hand_and_taken_back(filled: Store
     assert [entry.action for entry in list_audit(filled)] == ["case.restore", "case.add", "case.import"]
 
 
+@pytest.mark.deep
 def test_a_wrong_case_and_a_missing_reason_change_nothing(filled: Store) -> None:
     app = open_page("prompts")
     app.text_area(key="case_new_question").set_value("What is a plugin?")
@@ -107,6 +110,7 @@ def test_a_set_becomes_the_golden_one_and_a_former_version_comes_back(filled: St
     assert len(get_set(filled, "qa").cases) == 20
 
 
+@pytest.mark.deep
 def test_who_may_not_read_questions_sees_counts_only(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.panels.prompts.cases.may_read_questions", lambda _environment: False)
     app = open_page("prompts")
@@ -116,6 +120,7 @@ def test_who_may_not_read_questions_sees_counts_only(filled: Store, monkeypatch:
     assert not app.get("data_editor")
 
 
+@pytest.mark.deep
 def test_a_question_becomes_a_case_in_two_clicks(filled: Store) -> None:
     ask_in_vain(filled, WORDS[:2])
     first, second = list_newest(filled, QuestionFilter(search="set"), limit=2)

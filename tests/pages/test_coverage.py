@@ -43,6 +43,7 @@ from tests.pages.opening import (
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
+@pytest.mark.deep
 def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Demo) -> None:
     app = open_page("coverage", days="7d")
     said = re.search(r"most worth indexing is “(.+)”: (\d+)% of all questions, mean score (\d\.\d+)", verdict(app))
@@ -77,12 +78,14 @@ def ask_in_vain(store: Store, words: Sequence[str], scope: Scope = DEFAULT_SCOPE
     Embedder(cache=VectorCache(store)).embed([row.query for row in rows])
 
 
+@pytest.mark.deep
 def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS[:1])
     assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all questions together.")
     assert "1 topic scores low in the last 7 days" in cards_of(open_page("overview"))
 
 
+@pytest.mark.deep
 def test_typical_questions_link_to_their_newest_trace(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS[:1])
     assert not any("trace" in each.value for each in open_page("coverage").dataframe)
@@ -151,6 +154,7 @@ def test_a_topic_is_renamed_and_keeps_the_name(empty_url: str, store: Store) -> 
     assert entry.after == {"label": "Shared memory"}
 
 
+@pytest.mark.deep
 def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None:
     now = datetime.now(UTC)
     words = ("mempool", "ring", "vector", "graph", "memif", "ipsec", "nat", "tap", "flow", "lcore", "numa", "hash")
@@ -168,6 +172,7 @@ def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None
     assert any(HOSTILE in str(cell) for cell in typical["query"])
 
 
+@pytest.mark.deep
 def test_the_backlog_has_one_table_under_four_tabs_and_a_decision_moves_a_topic(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS)
     app = open_page("coverage")

@@ -46,6 +46,7 @@ def test_a_link_opens_its_flag_whatever_the_filters_hide(empty_url: str, store: 
     assert app.selectbox(key="flag").value == "wanted"
 
 
+@pytest.mark.deep
 def test_a_canary_that_is_gone_is_said(empty_url: str, store: Store) -> None:
     create_flag(store, "answers", canary_flag(5), BY)
     app = open_page("rollouts", tab="Canaries", canary="gone")
@@ -53,6 +54,7 @@ def test_a_canary_that_is_gone_is_said(empty_url: str, store: Store) -> None:
     assert not open_page("rollouts", tab="Canaries", canary="answers").warning
 
 
+@pytest.mark.deep
 def test_an_entry_that_is_not_there_is_said_and_an_old_one_is_shown_whatever_the_filter(
     empty_url: str, store: Store
 ) -> None:
@@ -66,6 +68,7 @@ def test_an_entry_that_is_not_there_is_said_and_an_old_one_is_shown_whatever_the
     assert f"Entry {first}" in app.subheader[0].value
 
 
+@pytest.mark.deep
 def test_a_topic_is_linked_by_its_id_and_one_that_never_was_is_said(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS[:1])
     topic = open_page("coverage").selectbox(key="topic").value

@@ -8,6 +8,7 @@ from tests.pages.opening import open_page, text_of
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
+@pytest.mark.deep
 def test_the_week_in_words_is_read_once_it_is_opened(as_demo: Demo) -> None:
     app = open_page("overview", environment="production", service="docs-chat")
     assert "This week in words" in [each.label for each in app.expander]

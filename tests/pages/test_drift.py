@@ -12,6 +12,7 @@ from tests.pages.opening import CHAT_ROWS, ask, click_table, open_page, utc_midn
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
+@pytest.mark.deep
 def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> None:
     app = open_page("drift")
     means = r"from 0\.\d{2,3} to 0\.\d{2,3}"
@@ -40,6 +41,7 @@ def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> 
     assert "re-index" in " ".join(caption.value for caption in app.caption)
 
 
+@pytest.mark.deep
 def test_a_cause_opens_the_questions_behind_it(as_demo: Demo) -> None:
     app = open_page("drift")
     causes = list(app.dataframe[0].value["cause"])

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 ASKED = "How do I link my card?"
 
 
+@pytest.mark.deep
 def test_a_new_topic_stands_on_the_overview_and_its_link_lists_its_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

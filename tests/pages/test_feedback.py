@@ -24,6 +24,7 @@ def order_of(app: AppTest) -> list[str]:
     return [getattr(each, "label", "") or each.type for each in app.main]
 
 
+@pytest.mark.deep
 def test_the_kill_switch_says_beside_itself_what_it_did_and_takes_it_back(empty_url: str, store: Store) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True), BY)
     app = press(press(open_page("rollouts", flag="use_hyde"), "Kill switch: turn use\\_hyde off"), "Turn off")
@@ -78,6 +79,7 @@ def test_a_flag_that_is_gone_is_said_at_the_list(empty_url: str, store: Store) -
     assert list_audit(store, limit=1)[0].action == "flag.create"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("page", "filters", "button"),
     [

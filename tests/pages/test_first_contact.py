@@ -48,6 +48,7 @@ def test_the_overview_of_a_new_deck_is_a_checklist_without_tiles(new_home: Path)
     assert ":red" not in " ".join(each.value for each in app.markdown)
 
 
+@pytest.mark.deep
 def test_the_third_step_runs_as_it_stands_there(new_home: Path) -> None:
     step = next(code.value for code in open_page("overview").code if code.value.startswith("from quarterdeck"))
     new_home.mkdir()
@@ -58,6 +59,7 @@ def test_the_third_step_runs_as_it_stands_there(new_home: Path) -> None:
         assert connection.exec_driver_sql("SELECT COUNT(*) FROM retrievals").scalar() == 1
 
 
+@pytest.mark.deep
 def test_the_checklist_stays_after_the_first_questions_and_goes_with_its_last_step(
     empty_url: str, store: Store, tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_the_checklist_stays_after_the_first_questions_and_goes_with_its_last_st
     assert "Set up" not in shown_text(app)
 
 
+@pytest.mark.deep
 def test_what_used_to_work_is_red(empty_url: str, store: Store) -> None:
     now = datetime.now(UTC)
     append_retrievals(store, [Retrieval(now, "what is a ring", 0.7)])

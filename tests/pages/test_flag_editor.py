@@ -43,6 +43,7 @@ def differences(app: AppTest) -> Iterator[str]:
     return (code.value for code in app.code if re.search(r"^[+-]", code.value, re.MULTILINE))
 
 
+@pytest.mark.deep
 def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_url: str) -> None:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
     said = re.search(r"\*\*(\d+)%\*\* get another answer: ([\d,]+) of ([\d,]+) users", shown_text(app))
@@ -78,6 +79,7 @@ def test_a_wide_change_in_production_takes_the_flags_name(demo_url: str) -> None
     assert "new_prompt_v3 at 95%" in verdict(save(app, "all in", name="new_prompt_v3"))
 
 
+@pytest.mark.deep
 def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: Demo) -> None:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=0.0)
     app.text_input(key="why-user-new_prompt_v3").input("user-1").run()
@@ -87,6 +89,7 @@ def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: 
     assert any("falls to" in text.value for text in app.text)
 
 
+@pytest.mark.deep
 def test_rules_read_as_sentences_before_and_after_a_change(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     now = next(text_of(each.value) for each in app.markdown if each.value.startswith("- "))
@@ -96,6 +99,7 @@ def test_rules_read_as_sentences_before_and_after_a_change(demo_url: str) -> Non
     assert marked[0].splitlines() == ["- :green-background[**For users whose country is DE: on**]", *now.splitlines()]
 
 
+@pytest.mark.deep
 def test_the_preview_counts_rules_on_attributes_that_are_logged_and_names_the_others(
     empty_url: str, store: Store
 ) -> None:
@@ -119,6 +123,7 @@ def test_the_preview_counts_rules_on_attributes_that_are_logged_and_names_the_ot
     assert "plan is not in the retrieval log: the count takes it for missing." in shown_text(app)
 
 
+@pytest.mark.deep
 def test_unsaved_edits_survive_a_reload_and_another_page_and_can_be_discarded(demo_url: str) -> None:
     app = add_rule(edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0), "country", "DE")
     address = {"flag": "new_prompt_v3", "draft": app.query_params["draft"]}
@@ -136,6 +141,7 @@ def test_unsaved_edits_survive_a_reload_and_another_page_and_can_be_discarded(de
     assert field(open_page("rollouts", **address).number_input, "share").value == 20.0
 
 
+@pytest.mark.deep
 def test_a_draft_is_its_authors_and_of_its_flag(demo_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
     draft = app.query_params["draft"]
@@ -144,12 +150,14 @@ def test_a_draft_is_its_authors_and_of_its_flag(demo_url: str, monkeypatch: pyte
     assert field(open_page("rollouts", flag="new_prompt_v3", draft=draft).number_input, "share").value == 20.0
 
 
+@pytest.mark.deep
 def test_a_saved_edit_is_no_draft_any_more(demo_url: str) -> None:
     app = save(edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0), "no complaints")
     assert "draft" not in app.query_params
     assert not has_unsaved(app)
 
 
+@pytest.mark.deep
 def test_what_a_user_gets_is_answered_for_all_flags_at_once(as_demo: Demo) -> None:
     app = open_page("rollouts")
     app.text_input(key="answers-user").input("user-1").run()
@@ -195,6 +203,7 @@ def test_owner_tags_and_expiry_are_kept_found_and_shown(demo_url: str) -> None:
     assert "None of 5 flags matches the filters." in shown_text(open_page("rollouts", search="no such flag"))
 
 
+@pytest.mark.deep
 def test_a_definition_is_edited_as_json_and_a_wrong_one_is_one_line(demo_url: str) -> None:
     app = open_page("rollouts", flag="use_hyde")
     next(each for each in app.segmented_control if str(each.key).startswith("how-")).set_value("JSON").run()

@@ -25,6 +25,7 @@ def test_the_ledger_lists_the_demo_s_changes_with_what_they_did(as_demo: Demo) -
     assert f"Open entry {rollout['id']}" in links
 
 
+@pytest.mark.deep
 def test_a_prediction_is_recorded_and_a_wrong_one_says_what_to_do(demo_url: str) -> None:
     app = open_page("ledger", environment="production", service="docs-chat")
     app.text_input[0].input("new_prompt_v3")

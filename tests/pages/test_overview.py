@@ -60,6 +60,7 @@ def refuse(store: Store, *counted: tuple[str, str, str, int, str]) -> None:
         )
 
 
+@pytest.mark.deep
 def test_what_is_refused_is_shown_while_it_is_with_an_example(empty_url: str, store: Store) -> None:
     append_retrievals(store, [Retrieval(datetime.now(UTC), "what is an mbuf", 0.7)])
     refuse(store, ("production", "http", TAKEN, 5, ""), ("production", "http", DUPLICATE, 3, ""))
@@ -83,6 +84,7 @@ def test_what_is_refused_is_shown_while_it_is_with_an_example(empty_url: str, st
     assert "refused and not stored" not in shown_text(open_page("overview"))
 
 
+@pytest.mark.deep
 def test_examples_of_refusals_are_for_readers_of_questions(
     empty_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def test_examples_of_refusals_are_for_readers_of_questions(
     assert not any("egg" in each.value for each in (*app.text, *app.caption, *app.markdown))
 
 
+@pytest.mark.deep
 def test_two_hundred_flags_sixty_gaps_and_five_services_make_no_list_of_names(empty_url: str, store: Store) -> None:
     now = datetime.now(UTC)
     for service in ("answers", "chat", "mail", "search", "voice"):

@@ -10,6 +10,7 @@ from tests.pages.opening import ask, only_error, open_page, text_of, verdict
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
+@pytest.mark.deep
 def test_prompts_names_the_winner_by_faithfulness_per_cost(as_demo: Demo) -> None:
     query = """
         SELECT runs.name, good.value / cost.value FROM runs

@@ -42,6 +42,7 @@ def test_filters_in_the_address_narrow_the_list_and_the_sentence(demo_url: str) 
     assert "No question matches." in shown_text(app)
 
 
+@pytest.mark.deep
 def test_older_questions_follow_and_the_newest_come_back(as_demo: Demo) -> None:
     app = open_page("questions")
     first = app.dataframe[0].value
@@ -52,6 +53,7 @@ def test_older_questions_follow_and_the_newest_come_back(as_demo: Demo) -> None:
     assert list(app.dataframe[0].value["question"]) == list(first["question"])
 
 
+@pytest.mark.deep
 def test_a_topic_of_the_coverage_page_opens_its_questions(as_demo: Demo) -> None:
     coverage = open_page("coverage", days="7d")
     topic = coverage.selectbox(key="topic").value
@@ -81,6 +83,7 @@ def newest_of(url: str) -> str:
         store.close()
 
 
+@pytest.mark.deep
 def test_a_link_opens_one_question_with_its_hits_and_it_can_be_judged(demo_url: str) -> None:
     name = newest_of(demo_url)
     app = open_page("questions", question=name)
@@ -99,11 +102,13 @@ def test_a_link_opens_one_question_with_its_hits_and_it_can_be_judged(demo_url: 
     assert "✗ bad" in shown_text(app)
 
 
+@pytest.mark.deep
 def test_a_question_that_is_gone_says_so(as_demo: Demo) -> None:
     app = open_page("questions", question="gone")
     assert "There is no question gone" in shown_text(app) + " ".join(info.value for info in app.info)
 
 
+@pytest.mark.deep
 def test_filters_are_saved_as_a_view_and_deleted_again(demo_url: str) -> None:
     app = open_page("questions", low="1", document="a.md")
     app.text_input(key="questions_view_name").set_value("low of a")

@@ -50,6 +50,7 @@ def pct(store: Store) -> float | None:
     return rollout_pct(get_flag(store, "production", "use_hyde").definition)
 
 
+@pytest.mark.deep
 def test_without_a_sign_in_the_page_says_why_nothing_can_be_required(empty_url: str) -> None:
     page = open_page("rollouts", tab="Requests")
     assert not page.exception
@@ -72,6 +73,7 @@ def test_another_person_sees_the_difference_and_approves(waiting: Store, monkeyp
     assert "no change waits" in " ".join(each.value for each in page.markdown)
 
 
+@pytest.mark.deep
 def test_whoever_asked_can_withdraw_and_not_approve(waiting: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in("ada", monkeypatch)
     page = open_page("rollouts", tab="Requests")
@@ -83,6 +85,7 @@ def test_whoever_asked_can_withdraw_and_not_approve(waiting: Store, monkeypatch:
     assert pct(waiting) == 10
 
 
+@pytest.mark.deep
 def test_what_a_request_would_make_of_a_flag_is_edited(waiting: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in("bob", monkeypatch)
     page = open_page("rollouts", tab="Requests")
@@ -97,6 +100,7 @@ def test_what_a_request_would_make_of_a_flag_is_edited(waiting: Store, monkeypat
     assert pct(waiting) == 10
 
 
+@pytest.mark.deep
 def test_what_an_assistant_proposed_says_so_and_its_reason_is_text(
     empty_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +124,7 @@ def test_what_an_assistant_proposed_says_so_and_its_reason_is_text(
     assert (pct(store), get_request(store, 1).state) == (50, "applied")
 
 
+@pytest.mark.deep
 def test_without_a_sign_in_the_operator_approves_what_an_assistant_proposed(empty_url: str, store: Store) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=10), ADA)
     with pytest.raises(ApprovalNeeded):

@@ -67,6 +67,7 @@ def begin(store: Store, count: int, *, rule: ReviewRule = ReviewRule.SELECTION) 
     create_queue(store, draft, items, Act("ada", "begin"))
 
 
+@pytest.mark.deep
 def test_a_selected_question_stays_selected_when_others_come_in(filled: Store) -> None:
     app = click_table(open_page("questions"), {"rows": [3], "columns": [], "cells": []})
     assert "**question 3**" in [each.value for each in app.markdown]
@@ -82,6 +83,7 @@ def test_a_selected_question_stays_selected_when_others_come_in(filled: Store) -
     assert "**question 3**" not in [each.value for each in app.markdown]
 
 
+@pytest.mark.deep
 def test_questions_like_one_are_listed(filled: Store) -> None:
     texts = [f"question {n}" for n in range(1, 80)]
     rows = np.eye(3, dtype=np.float32)[[0 if n in (5, 9) else 1 for n in range(1, 80)]]
@@ -93,6 +95,7 @@ def test_questions_like_one_are_listed(filled: Store) -> None:
     assert "like: there is no question 'gone'" in only_error(open_page("questions", like="gone"))
 
 
+@pytest.mark.deep
 def test_a_queue_begins_by_a_rule_from_the_page(filled: Store) -> None:
     app = open_page("questions", show="Review")
     assert verdict(app) == "No question waits for a review."
@@ -132,6 +135,7 @@ def test_selected_questions_are_sent_and_labeled_one_after_another(filled: Store
     assert "This queue is closed." in shown_text(app)
 
 
+@pytest.mark.deep
 def test_agreement_of_two_reviewers_is_shown(filled: Store) -> None:
     begin(filled, 12)
     (queue,) = list_queues(filled, ANSWERS)
@@ -143,6 +147,7 @@ def test_agreement_of_two_reviewers_is_shown(filled: Store) -> None:
     assert "over 12 questions that two or more labeled; 83% of pairs are equal." in told
 
 
+@pytest.mark.deep
 def test_who_may_not_read_questions_reviews_none_but_sees_the_numbers(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +159,7 @@ def test_who_may_not_read_questions_reviews_none_but_sees_the_numbers(
     assert not any(button.label == "Yes" for button in app.button)
 
 
+@pytest.mark.deep
 def test_quality_adds_up_the_rollups_by_day_and_segment(filled: Store) -> None:
     app = open_page("questions", show="Quality", days="7d")
     told = verdict(app)
@@ -170,6 +176,7 @@ def test_quality_adds_up_the_rollups_by_day_and_segment(filled: Store) -> None:
     assert "No answer was judged yet." in shown_text(app)
 
 
+@pytest.mark.deep
 def test_quality_shows_the_corrected_mean_with_its_interval(filled: Store) -> None:
     values = [(n % 5) / 5 for n in range(80)]
     save_judged(filled, ANSWERS, [
@@ -187,6 +194,7 @@ def test_quality_shows_the_corrected_mean_with_its_interval(filled: Store) -> No
     assert "reviewers would say" in text_of(shown_text(app))
 
 
+@pytest.mark.deep
 def test_the_topic_of_a_question_is_shown_filtered_left_and_joined_again(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_a_store_that_somebody_writes_to_can_be_read_but_not_changed(demo_url: s
     assert last_changes(demo_url, "use_hyde") == ["flag.create"]
 
 
+@pytest.mark.deep
 def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> None:
     before = stored_flag(demo_url, "use_reranker")
     app = flip(open_page("rollouts", flag="use_reranker"), on=False, reason="costs too much")
@@ -63,6 +64,7 @@ def open_new(app: AppTest) -> AppTest:
     return app.button(key="new-flag").click().run()
 
 
+@pytest.mark.deep
 def test_the_kill_switch_asks_once_and_turns_a_flag_off(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     app.button(key="kill-new_prompt_v3").click().run()
@@ -72,6 +74,7 @@ def test_the_kill_switch_asks_once_and_turns_a_flag_off(demo_url: str) -> None:
     assert verdict(app) == "1 of 5 flags is partly rolled out: answer-service at 5%."
 
 
+@pytest.mark.deep
 def test_the_question_of_the_kill_switch_can_be_declined_and_its_reason_is_kept(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     press(app.button(key="kill-new_prompt_v3").click().run(), "Keep it on")
@@ -99,6 +102,7 @@ def test_a_kill_can_be_undone_for_half_a_minute_whatever_else_the_visitor_does(
     assert "Undo" not in {button.label for button in app.button}
 
 
+@pytest.mark.deep
 def test_undo_of_a_kill_overwrites_nobody(demo_url: str) -> None:
     app = press(open_page("rollouts", flag="new_prompt_v3").button(key="kill-new_prompt_v3").click().run(), "Turn off")
     with closing(Store(demo_url)) as store:
@@ -108,6 +112,7 @@ def test_undo_of_a_kill_overwrites_nobody(demo_url: str) -> None:
     assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
 
 
+@pytest.mark.deep
 def test_a_click_in_the_list_opens_the_flag_of_its_row(demo_url: str) -> None:
     app = open_page("rollouts")
     keys = list(app.dataframe[0].value["flag"])
@@ -145,6 +150,7 @@ def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None
     assert last_changes(demo_url, "shiny") == ["flag.delete", "flag.create"]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("key", "field_name"), [("x" * 300, "key: 300 characters"), ("a\tb", "control characters"), ("", "key: give")]
 )

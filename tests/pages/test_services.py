@@ -27,6 +27,7 @@ def write(store: Store, scope: Scope, level: float) -> None:
     append_retrievals(store, rows)
 
 
+@pytest.mark.deep
 def test_with_one_service_there_is_no_switch_and_its_verdict_is_shown(empty_url: str, store: Store) -> None:
     write(store, ANSWERS, 0.8)
     app = open_page("drift")
@@ -34,6 +35,7 @@ def test_with_one_service_there_is_no_switch_and_its_verdict_is_shown(empty_url:
     assert [box.label for box in app.selectbox if box.label == "Service"] == []
 
 
+@pytest.mark.deep
 def test_the_service_is_chosen_at_the_top_and_stays_in_the_address(empty_url: str, store: Store) -> None:
     write(store, ANSWERS, 0.8)
     write(store, SEARCH, 0.5)
@@ -47,6 +49,7 @@ def test_the_service_is_chosen_at_the_top_and_stays_in_the_address(empty_url: st
     assert "0.80" in verdict(open_page("drift", service="nobody"))
 
 
+@pytest.mark.deep
 def test_an_environment_that_only_rows_name_is_shown_as_new_with_its_own_verdict(empty_url: str, store: Store) -> None:
     write(store, ANSWERS, 0.8)
     write(store, STAGING, 0.3)
@@ -56,6 +59,7 @@ def test_an_environment_that_only_rows_name_is_shown_as_new_with_its_own_verdict
     assert "0.30" in verdict(open_page("drift", environment="staging"))
 
 
+@pytest.mark.deep
 def test_a_log_in_which_nothing_was_ever_found_is_told_as_such_with_its_alerts(empty_url: str, store: Store) -> None:
     now = datetime.now(UTC)
     rows = [Retrieval(now - timedelta(days=day, minutes=at), f"q{at}") for day in range(1, 9) for at in range(20)]
@@ -66,6 +70,7 @@ def test_a_log_in_which_nothing_was_ever_found_is_told_as_such_with_its_alerts(e
     assert "none found anything" in verdict(open_page("overview"))
 
 
+@pytest.mark.deep
 def test_what_is_set_aside_is_named_below_the_verdict(empty_url: str, store: Store) -> None:
     write(store, ANSWERS, 0.8)
     append_retrievals(store, [Retrieval(datetime(1970, 1, 2, tzinfo=UTC), "q", 0.1, scope=ANSWERS)])
@@ -73,6 +78,7 @@ def test_what_is_set_aside_is_named_below_the_verdict(empty_url: str, store: Sto
     assert "1 question on 2 Jan 1970 is set aside" in captions
 
 
+@pytest.mark.deep
 def test_the_overview_names_an_outage_of_a_service_that_is_not_shown(empty_url: str, store: Store) -> None:
     write(store, ANSWERS, 0.8)
     write(store, Scope("production", "mail"), 0.8)

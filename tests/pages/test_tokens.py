@@ -9,6 +9,7 @@ from tests.pages.opening import ask, only_error, open_page
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
+@pytest.mark.deep
 def test_a_token_is_made_shown_once_and_revoked_on_the_access_tab(empty_url: str) -> None:
     app = open_page("rollouts", tab="Access")
     assert "open to everyone" in " ".join(each.value for each in app.markdown)
@@ -32,10 +33,12 @@ def test_a_token_is_made_shown_once_and_revoked_on_the_access_tab(empty_url: str
     assert "0 of 1 are active" in " ".join(each.value for each in app.markdown)
 
 
+@pytest.mark.deep
 def test_no_click_chooses_every_scope(empty_url: str) -> None:
     assert open_page("rollouts", tab="Access").multiselect(key="token-scopes").proto.select_all == 0
 
 
+@pytest.mark.deep
 def test_a_token_without_a_scope_is_refused_in_one_line(empty_url: str) -> None:
     app = open_page("rollouts", tab="Access")
     app.text_input(key="token-name").set_value("search")

@@ -59,6 +59,7 @@ def test_views_of_an_earlier_release_are_replaced_alone(version: str, counted: i
     again.close()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_declaration_reaches_a_log_without_the_newest_tables(tmp_path: Path) -> None:
     url = make_url("clickhouse", tmp_path)
@@ -80,6 +81,7 @@ def test_a_declaration_reaches_a_log_without_the_newest_tables(tmp_path: Path) -
     store.close()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_batch_that_is_sent_again_counts_once_in_every_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = ClickHouseLog(make_url("clickhouse", tmp_path), create=True)

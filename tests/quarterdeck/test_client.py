@@ -91,6 +91,7 @@ def test_a_refresh_that_fails_says_so_and_keeps_the_flags(deck, store):
     assert Quarterdeck.from_definitions({"flags": {}}).refresh() is True
 
 
+@pytest.mark.deep
 def test_bucketing_is_the_same_in_every_process(deck, url):
     script = "import sys; from quarterdeck import Quarterdeck; d = Quarterdeck(sys.argv[1])\n"
     script += "print([u for u in range(1000) if d.is_enabled('new_prompt_v3', f'user-{u}')])"
@@ -179,6 +180,7 @@ def test_a_strict_client_raises_what_it_refuses(url):
         strict.log_retrieval("q", 0.5)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("context", ["text", 5, ["a"], {1: 2}, {"targetingKey": ["x"]}, object()])
 @pytest.mark.parametrize("key", ["new_prompt_v3", "use_reranker", "no_such_flag", None, ["unhashable"], 5])
 def test_reading_a_flag_never_raises_whatever_it_is_given(deck, key, context):
@@ -213,6 +215,7 @@ def get_flag_of(store):
     return Flag("production", row["key"], json.loads(row["definition"]), row["version"], from_ms(1), "ada")
 
 
+@pytest.mark.deep
 def test_a_store_that_is_away_is_logged_and_told_once_and_once_that_it_is_back(deck, store, caplog):
     told = []
     deck.on_stale(told.append)
@@ -258,6 +261,7 @@ def test_a_user_without_a_home_goes_without_the_snapshot_on_disk(url, store, mon
         assert deck.is_enabled("use_reranker", "u1") is True
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_follows_the_flags_by_itself(deck, store):
     reader, writer = os.pipe()

@@ -42,6 +42,7 @@ def find_examples(name: str) -> list[doctest.DocTest]:
     return [test] if test.examples else []
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_a_public_name_shows_an_example_that_is_true(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

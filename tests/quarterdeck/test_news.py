@@ -82,6 +82,7 @@ def test_a_flip_in_another_process_is_heard_long_before_the_next_look(shared, li
     assert wait_until(lambda: not listening.is_enabled("use_reranker", "u1"))
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_lost_connection_is_made_again_and_what_was_missed_is_looked_for(shared, listening):
     cut_off_listeners(shared)
@@ -92,6 +93,7 @@ def test_a_lost_connection_is_made_again_and_what_was_missed_is_looked_for(share
     assert wait_until(lambda: listening.is_enabled("use_reranker", "u1"))
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_client_that_may_not_listen_any_more_looks_at_its_poll_and_says_so_once(
     shared, tmp_path, monkeypatch, caplog
@@ -119,6 +121,7 @@ def test_a_closed_client_leaves_no_connection_behind(shared, listening):
     assert wait_until(lambda: count_listeners(shared) == 0)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_hears_by_itself_and_the_parent_goes_on_hearing(shared, listening):

@@ -112,6 +112,7 @@ def test_openfeature_gives_what_the_client_gives(client, deck):
             assert (theirs.value, theirs.variant, theirs.reason) == (ours.value, ours.variant, ours.reason)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("key", "code"), [("no_such_flag", "FLAG_NOT_FOUND"), ("size", "TYPE_MISMATCH"), ("prompt", "TYPE_MISMATCH")]
 )
@@ -188,6 +189,7 @@ def test_hooks_run_and_change_the_context(deck, hook):
         api.clear_providers()
 
 
+@pytest.mark.deep
 def test_asynchronous_callers_get_the_same(client):
     with ThreadPoolExecutor() as elsewhere:  # this thread's loop may run already: Playwright's
         found = elsewhere.submit(lambda: asyncio.run(client.get_boolean_value_async("on", False, U1)))

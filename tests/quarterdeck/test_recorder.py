@@ -153,6 +153,7 @@ def test_four_processes_at_once_lose_no_row_and_see_no_lock(url, store):
     assert sum(row[4] for row in read_rollups(store)["rollups"] if row[1] == "") == 8_000
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_writes_its_own_rows_and_not_the_parents(url, store, tmp_path: Path):
     script = """
@@ -174,6 +175,7 @@ os._exit(0)
     assert found == {"parent": 11, "child": 1}
 
 
+@pytest.mark.deep
 def test_a_query_is_redacted_before_it_is_stored_unless_that_is_turned_off(url, store):
     for client in (Quarterdeck(url), Quarterdeck(url, redact=str.upper), Quarterdeck(url, redact=None)):
         with client:

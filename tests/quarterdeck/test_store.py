@@ -175,6 +175,7 @@ def test_a_store_that_is_removed_while_it_is_open_is_reported_and_found_again(ur
     reader.close()
 
 
+@pytest.mark.deep
 def test_several_who_open_a_new_store_at_once_all_get_it(tmp_path: Path) -> None:
     faults: list[Exception] = []
 

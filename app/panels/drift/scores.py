@@ -38,7 +38,7 @@ def render_figures(found: DriftOverview) -> None:
         ("Change", "—" if fell is None else say_change(-fell), None),
         ("Found nothing", f"{found.states.empty:,}", "Searches without a single hit: often an outage"),
     )
-    with st.container(horizontal=True):  # they wrap, so that no label is cut
+    with st.container(horizontal=True, key="drift_figures"):  # they wrap, so that no label is cut
         for label, value, told in figures:
             st.metric(label, value, help=told, width=225)
 

@@ -45,12 +45,14 @@ def test_each_command_has_an_example_and_takes_json_and_a_database(command: tupl
     assert "--database URL" in shown.out
 
 
+@pytest.mark.deep
 def test_the_real_program_lists_its_commands() -> None:
     program = Path(sys.executable).with_name("quarterdeck")
     done = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
     assert "drift" in done.stdout
 
 
+@pytest.mark.deep
 def test_the_real_program_answers_a_fault_with_one_line_and_exit_code_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "quarterdeck", "flags", "list", "--database", f"sqlite:///{tmp_path / 'no.db'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)

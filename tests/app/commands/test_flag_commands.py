@@ -128,6 +128,7 @@ def test_an_environment_has_its_own_flags_and_is_named_by_an_option(
     assert (bad.code, bad.err.startswith("quarterdeck: environment: must be 1 to 64 letters")) == (2, True)
 
 
+@pytest.mark.deep
 def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: Run, url: str, store: Store) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=0), ACT)
     where = ("--database", url)

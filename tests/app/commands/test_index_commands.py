@@ -78,6 +78,7 @@ def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(qua
     assert (code, out) == (0, f"removed docs-v2\nkept docs-v1: live\nkept {name}: used recently\n")
 
 
+@pytest.mark.deep
 def test_a_document_that_cannot_be_read_is_named_and_the_rest_is_built(quarterdeck, tmp_path):
     folder = tmp_path / "drafts"
     folder.mkdir()
@@ -92,6 +93,7 @@ def test_a_document_that_cannot_be_read_is_named_and_the_rest_is_built(quarterde
     assert quarterdeck("swap", "drafts", "--reason", "hurry", "--unprobed")[0] == 0
 
 
+@pytest.mark.deep
 def test_mistakes_are_one_line(quarterdeck, tmp_path):
     for arguments, problem in [
         (("build", "v9"), "v9"),

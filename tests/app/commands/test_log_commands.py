@@ -29,6 +29,7 @@ def test_the_lab_by_hand_is_called_drifting(lab: Store, url: str, quarterdeck: R
     assert quarterdeck("drift", "--database", url).out.startswith("drifting: ")
 
 
+@pytest.mark.deep
 def test_a_steady_log_is_not_called_drifting(store: Store, url: str, quarterdeck: Run) -> None:
     rng, now = random.Random(8), datetime.now(UTC)
     append_retrievals(
@@ -166,6 +167,7 @@ def log_days(store: Store, scope: Scope, level: float | None, *, first: int = 40
     append_retrievals(store, rows)
 
 
+@pytest.mark.deep
 def test_episodes_are_listed_in_the_order_of_their_calls_and_as_of_a_former_day(
     store: Store, url: str, quarterdeck: Run
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_promotion_and_its_roll_back_say_what_is_in_production_now(
     assert get_flag(store, "production", "new_prompt_v3").definition["state"] == "DISABLED"
 
 
+@pytest.mark.deep
 def test_both_answer_in_json(prompts: Run, store: Store) -> None:
     promoted = prompts("promote", "qa", "1", "--reason", "shorter", "--json").json
     assert promoted == {"prompt": "qa", "version": 1, "audit_entry": list_audit(store, limit=1)[0].entry_id}

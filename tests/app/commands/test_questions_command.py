@@ -101,6 +101,7 @@ def test_low_is_of_each_service_by_itself_and_the_newest_come_first(store: Store
     assert {row["service"] for row in only} == {"modest"}
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_topic_is_known_by_number_and_label(lab: Store, url: str, quarterdeck: Run) -> None:
     topics = quarterdeck("topics", "--database", url, "--json").json

@@ -101,6 +101,7 @@ Answer from the context alone.
 """
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("asked")
 @pytest.mark.sqlite_only("the store is the same; the chain is what is tested")
 def test_a_chain_with_a_reranker_and_a_prompt_is_replayed_offline(url: str, quarterdeck: Run, tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ def test_a_stream_needs_its_ticket_once_there_are_tokens_and_ends_with_the_token
         assert late.status == 401
 
 
+@pytest.mark.deep
 def test_a_token_without_the_scope_gets_no_stream(served):
     secret, _ = issue_token(served.store, "writer", [TokenScope.INGEST], ME)
     time.sleep(1.1)

@@ -103,6 +103,7 @@ def test_an_unknown_flag_is_404_with_its_key(served):
     assert served.ask("x" * 10_000).status_code == 404
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [

@@ -137,6 +137,7 @@ def test_it_waits_even_where_the_person_may_change_alone(served: ServedTools, po
     assert (pct(served.store), get_flag(served.store, "production", "use_hyde").version) == (10, 1)
 
 
+@pytest.mark.deep
 def test_calling_again_after_the_approval_makes_nothing(served: ServedTools) -> None:
     served.call("bot", "propose_move_flag", **HALF)
     approve_request(served.store, get_request(served.store, 1), BOB)
@@ -196,6 +197,7 @@ def test_whatever_needs_a_second_person_under_v1_can_be_proposed_and_nothing_els
     }  # fmt: skip
 
 
+@pytest.mark.deep
 def test_the_tools_that_propose_are_offered_to_tokens_with_the_scope_alone(served: ServedTools) -> None:
     async def asking(client: Client) -> Any:
         return client.instructions, {tool.name: tool for tool in (await client.list_tools()).tools}
@@ -217,6 +219,7 @@ def test_the_tools_that_propose_are_offered_to_tokens_with_the_scope_alone(serve
     assert list_all(served.store) == ()
 
 
+@pytest.mark.deep
 def test_a_token_proposes_for_its_environment_and_its_owner_alone(served: ServedTools) -> None:
     store = served.store
     assert "for staging alone" in served.call("staging-bot", "propose_move_flag", environment="production", **HALF)
@@ -261,6 +264,7 @@ def test_no_token_that_proposes_reads_questions_or_changes_anything(store: Store
         issue_token(store, "both", [S.PROPOSE, *beside], ADA)
 
 
+@pytest.mark.deep
 def test_what_users_wrote_is_never_shown_to_who_may_propose(served: ServedTools) -> None:
     """So a question that says "call propose_…" reaches no model that could, by this server."""
     given = {
@@ -308,6 +312,7 @@ def test_a_change_since_the_proposal_voids_it(served: ServedTools) -> None:
     assert (pct(served.store), get_request(served.store, 1).state) == (20, RequestState.VOID)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("reason", "problem"),
     [
@@ -326,6 +331,7 @@ def test_a_reason_is_one_line_for_a_person_and_no_emergency(served: ServedTools,
     assert (list_all(served.store), pct(served.store)) == ((), 10)
 
 
+@pytest.mark.deep
 def test_what_would_change_nothing_or_is_of_another_kind_is_refused(served: ServedTools) -> None:
     assert "would change nothing" in served.call("bot", "propose_move_flag", **(HALF | {"rollout_pct": 10}))
     for wrong in ({"rollout_pct": 101}, {"rollout_pct": "DROP TABLE"}, {"version": "new"}, {"key": ["use_hyde"]}):
@@ -336,6 +342,7 @@ def test_what_would_change_nothing_or_is_of_another_kind_is_refused(served: Serv
     assert list_all(served.store) == ()
 
 
+@pytest.mark.deep
 def test_a_flood_of_proposals_ends_at_a_limit_of_the_token(served: ServedTools) -> None:
     def propose(share: int) -> Any:
         return served.call("bot", "propose_move_flag", **(HALF | {"rollout_pct": 20 + share}))
@@ -376,6 +383,7 @@ async def propose_half(client: Client) -> Any:
     return text if answer.is_error else json.loads(text)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_over_stdin_the_operator_of_a_deck_without_a_sign_in_decides(
     url: str, store: Store, tmp_path: Path, quarterdeck: Callable[..., Any]
@@ -402,6 +410,7 @@ def test_over_stdin_the_operator_of_a_deck_without_a_sign_in_decides(
     assert pct(store) == 50
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_over_stdin_a_token_says_for_whom_where_people_sign_in(url: str, store: Store, tmp_path: Path) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=10), SETUP)

@@ -309,6 +309,7 @@ def test_numbers_of_rows_are_in_the_rollups_once(client, store):
         assert connection.execute(select(c.n, c.total).where(c.dimension == "")).all() == [(1, 1.0)]
 
 
+@pytest.mark.deep
 def test_names_beyond_the_bounds_are_others_for_rows_and_scores_alike(client, store):
     names = [{"environment": f"e{n % 30}", "service": f"s{n}", "retrieval_id": f"q-{n}"} for n in range(2_500)]
     answer = client.post("/v1/retrievals", json=[{**GOOD, **each} for each in names])

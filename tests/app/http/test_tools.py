@@ -67,6 +67,7 @@ def test_the_tools_are_those_of_the_api_and_every_one_says_that_it_only_reads(se
     assert [prompt.title for prompt in prompts] == ["Why did the score fall?", "What should we index next?"]
 
 
+@pytest.mark.deep
 @pytest.mark.sqlite_only("the store is read by the same functions as under /v1")
 def test_a_tool_answers_what_the_api_answers(served):
     found = served.call("reader", "list_services")
@@ -126,6 +127,7 @@ def test_without_a_token_or_its_scope_nothing_is_answered(served):
         assert 400 <= answer.status_code < 500 or "error" in answer.json(), content
 
 
+@pytest.mark.deep
 @pytest.mark.sqlite_only("nothing is written, whatever the store")
 def test_no_tool_changes_anything_even_for_an_admin(served):
     """Tools that propose are for tokens with a scope of its own: tests/app/http/test_proposals.py."""
@@ -155,6 +157,7 @@ def test_a_tool_gets_a_caller_who_may_change_nothing():
     assert {action for action in Action if not explain_refusal(seen[0].roles, action, "production")} == set()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.sqlite_only("a process of its own over a file")
 def test_a_program_on_this_machine_asks_over_stdin_and_stdout(url, store, tmp_path):

@@ -125,6 +125,7 @@ def test_a_rule_with_a_webhook_of_its_own_is_saved_in_one_change(store):
         save_webhook_rule(store, AlertRule("x"), url="http://ex ample/", secret=SECRET, by=ME)
 
 
+@pytest.mark.deep
 def test_a_real_drop_reaches_a_real_listener_once_even_after_failures(store):
     drop(store)
     with Listener(500, 200) as listener:
@@ -371,6 +372,7 @@ def test_people_snooze_and_resolve_an_alert(store):
     assert [entry.action for entry in list_audit(store)][:2] == ["alert.resolve", "alert.snooze"]
 
 
+@pytest.mark.deep
 def test_a_rule_that_is_removed_tells_that_its_alarms_are_over(store):
     for service in ("answers", "search"):
         fail(store, days={1: 5}, scope=Scope("production", service))
@@ -476,6 +478,7 @@ def test_a_test_is_sent_at_once_and_stands_in_the_log(store):
         try_channel(store, "nobody", ME, now=NOW)
 
 
+@pytest.mark.deep
 def test_a_message_that_was_given_up_can_be_sent_again(store):
     fail(store, days={1: 5})
     add_rule(store, "ops", **SHARE)
@@ -495,6 +498,7 @@ def test_a_message_that_was_given_up_can_be_sent_again(store):
     assert told == [("ops", "answers", "firing")]
 
 
+@pytest.mark.deep
 def test_an_outage_is_told_once_by_every_rule_and_its_end_as_well(store):
     write = [
         Retrieval(NOW - timedelta(days=ago, seconds=n), f"q{n}", None if ago == 1 else 0.6 + 0.001 * (n % 50))

@@ -99,6 +99,7 @@ def test_one_odd_day_is_no_alarm(metric: str) -> None:
     assert judge(metric, days).level is Level.OK
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("metric", ["failed_share", "volume"])
 def test_a_verdict_uses_no_later_day(metric: str) -> None:
     """What a backtest says is what was said on the day."""
@@ -115,6 +116,7 @@ def test_a_verdict_uses_no_later_day(metric: str) -> None:
     assert called == list(range(called[0], DAYS))
 
 
+@pytest.mark.deep
 def test_an_alarm_is_named_by_the_day_of_its_call_while_its_date_is_refined() -> None:
     days = make_days("failed_share", worse=1.6)
     names = {judge("failed_share", days[:at]).changed_on for at in range(CHANGED, DAYS)} - {""}
@@ -154,6 +156,7 @@ def test_values_that_never_change_are_quiet(value: float) -> None:
         assert judge(metric, days).level is Level.OK
 
 
+@pytest.mark.deep
 def test_watch_can_be_a_warning() -> None:
     """It comes before the alarm on the way to it."""
     days = make_days("failed_share", worse=1.3)

@@ -35,6 +35,7 @@ def mail_to(box: Mailbox) -> str:
     return f"mailto://127.0.0.1:{box.port}?from=deck@example.org&to=ops@example.org&smtp=127.0.0.1&mode=insecure"
 
 
+@pytest.mark.deep
 def test_a_mail_has_a_subject_and_says_why() -> None:
     with serve_mail() as box:
         notify(mail_to(box), "[FIRING] answers", "12% failed ä <b>", level="critical")

@@ -44,6 +44,7 @@ def propose(store: Store, by: Act, share: float = 50) -> ChangeRequest:
     return get_request(store, needed.value.request_id)
 
 
+@pytest.mark.deep
 def test_without_a_sign_in_the_operator_decides_about_proposals_and_about_nothing_else(deck: Store) -> None:
     request = propose(deck, LOCAL_BOT)
     assert request.say_requester() == "an assistant over MCP (operator)"
@@ -137,6 +138,7 @@ def test_an_assistant_is_in_no_hurry(deck: Store) -> None:
     assert list_requests(deck, states=tuple(RequestState)) == ()
 
 
+@pytest.mark.deep
 def test_an_assistant_has_so_many_proposals_waiting_and_so_many_a_day(deck: Store) -> None:
     made = []
     for round_ in range(MOST_PROPOSALS_A_DAY // MOST_PROPOSALS):

@@ -238,6 +238,7 @@ def test_of_a_busy_hour_the_newest_rows_alone_are_read_again(
     assert [END.timestamp() * 1000 - start <= 10_000 for start in read] == [True, True]
 
 
+@pytest.mark.deep
 def test_fifty_rollouts_in_turns_are_each_read_on_and_not_anew(
     log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_versions_are_the_commits_that_touched_the_corpus_newest_first(library: 
     assert newest.digest != oldest.digest
 
 
+@pytest.mark.deep
 def test_only_as_many_versions_are_read_as_asked_for(library: DvcRepo) -> None:
     assert [version.name for version in Corpus(library.root).list_versions(limit=1)] == ["v2"]
 
@@ -144,6 +145,7 @@ def test_the_difference_reads_the_other_way_round_and_counts(library: DvcRepo) -
     assert Corpus(library.root).compare_versions("v1", "v1").changes == ()
 
 
+@pytest.mark.deep
 def test_changes_are_counted_over_several_versions(copy: DvcRepo) -> None:
     copy.write({"corpus/later.md": "Later.\n"})
     copy.commit("Add another", track=("corpus",))

@@ -57,6 +57,7 @@ def monorepo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("place", ["repo", "bare.git"])
 def test_a_root_without_dvc_names_the_folders_that_hold_a_project(monorepo: Path, place: str) -> None:
     with pytest.raises(SourceUnavailable) as refused:
@@ -97,6 +98,7 @@ def test_a_folder_does_not_lead_out_of_the_repository(monorepo: Path) -> None:
         Corpus(f"{monorepo}/bare.git#../repo/a")
 
 
+@pytest.mark.deep
 def test_the_restore_commands_of_a_project_in_a_folder_work(monorepo: Path, tmp_path: Path) -> None:
     for place in ("repo", "bare.git"):
         corpus = Corpus(f"{monorepo}/{place}#a")
@@ -109,12 +111,14 @@ def test_the_restore_commands_of_a_project_in_a_folder_work(monorepo: Path, tmp_
         assert (target / "1.md").read_text() == "a\n"
 
 
+@pytest.mark.deep
 def test_a_path_with_a_hash_sign_in_its_name_is_a_path(tmp_path: Path) -> None:
     repo = DvcRepo.create(tmp_path / "c#1")
     assert Corpus(repo.root).list_versions() == ()
     assert parse_location(str(tmp_path / "c#1")) == Location(str(tmp_path / "c#1"))
 
 
+@pytest.mark.deep
 def test_a_project_within_a_project_is_no_part_of_it(tmp_path: Path) -> None:
     outer = DvcRepo.create(tmp_path)
     inner = DvcRepo(outer.root / "inner", outer.storage, outer.site_cache)
@@ -174,6 +178,7 @@ def test_an_import_that_was_not_downloaded_leaves_the_rest_visible(imported: Dvc
     assert corpus.restore_commands("v2")[2] == "dvc pull docs.dvc"
 
 
+@pytest.mark.deep
 def test_an_index_is_built_without_what_was_not_downloaded_and_says_so(imported: DvcRepo) -> None:
     source = read_version(Corpus(imported.root), "v2")
     assert source.documents == 1
@@ -241,6 +246,7 @@ def test_a_version_without_dvc_files_shows_the_outputs_of_its_pipeline(tmp_path:
     assert (repo.root / "work" / "more" / "a.md").read_text() == "more\n"
 
 
+@pytest.mark.deep
 def test_a_version_whose_pipeline_dvc_refuses_is_named_and_the_others_stay(tmp_path: Path) -> None:
     repo = DvcRepo.create(tmp_path)
     repo.write({"dvc.yaml": "stages: {a: {cmd: mkdir out && echo > out/a.md, outs: [out]}}\n"})
@@ -274,6 +280,7 @@ def test_a_tag_in_any_encoding_names_a_version_that_can_be_chosen(tmp_path: Path
     assert [file.path for file in corpus.list_files(version.name)] == ["docs/1.md"]
 
 
+@pytest.mark.deep
 def test_a_size_that_nobody_recorded_is_unknown_and_not_nothing(tmp_path: Path) -> None:
     repo = DvcRepo.create(tmp_path)
     repo.write({"docs/1.md": "1\n"})
@@ -291,6 +298,7 @@ def test_a_size_that_nobody_recorded_is_unknown_and_not_nothing(tmp_path: Path) 
     assert " 0 B" not in done.output
 
 
+@pytest.mark.deep
 def test_a_partial_clone_says_how_to_complete_it(tmp_path: Path) -> None:
     repo = DvcRepo.create(tmp_path)
     repo.write({"docs/1.md": "1\n"})
@@ -307,6 +315,7 @@ def test_a_partial_clone_says_how_to_complete_it(tmp_path: Path) -> None:
     assert [version.name for version in Corpus(part).list_versions()] == ["v2", "v1"]
 
 
+@pytest.mark.deep
 def test_a_shallow_clone_shows_the_versions_that_it_has(tmp_path: Path) -> None:
     repo = DvcRepo.create(tmp_path)
     for number in ("1", "2", "3"):
@@ -320,6 +329,7 @@ def test_a_shallow_clone_shows_the_versions_that_it_has(tmp_path: Path) -> None:
     assert corpus.read_file("v2", "docs/1.md") == b"2"
 
 
+@pytest.mark.deep
 def test_a_repository_of_another_user_says_how_to_trust_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = DvcRepo.create(tmp_path)
     if os.geteuid() == 0:

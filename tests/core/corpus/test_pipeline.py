@@ -97,6 +97,7 @@ def test_nothing_is_stale_after_a_run(built: DvcRepo) -> None:
     assert json.loads(built.dvc("status", "--json")) == {}
 
 
+@pytest.mark.deep
 def test_an_edited_corpus_makes_everything_behind_it_stale(copy: DvcRepo) -> None:
     copy.write({"corpus/c.md": "gamma\n"})
     assert stale(copy) == {

@@ -125,6 +125,7 @@ def test_dvcs_lock_held_by_another_program_is_told_as_that(store, repo: DvcRepo)
         assert end_of(corpus)[1].startswith("DVC's lock is held: another DVC process is running in this repository")
 
 
+@pytest.mark.deep
 def test_what_cannot_be_rebuilt_is_refused_before_anything_starts(store, repo: DvcRepo, tmp_path: Path) -> None:
     corpus = Corpus(repo.root)
     repo.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))

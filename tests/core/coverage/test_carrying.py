@@ -64,6 +64,7 @@ def test_a_topic_with_too_few_questions_near_it_stays_with_its_model() -> None:
     assert find_center(np.array([[0, 1], [0, 1]], dtype=np.float32)) == (0.0, 1.0)
 
 
+@pytest.mark.deep
 def test_topics_keep_id_name_and_decision_across_a_change_of_the_model_and_back(store: Store) -> None:
     small, large = Directions("small", store, dimension=8, vpp=0), Directions("large", store, dimension=12, vpp=5)
     ask(store, "vpp")

@@ -122,6 +122,7 @@ def fill(store: Store, asking: Asking, *, days: int, new_days: int) -> None:
     VectorCache(store).save_vectors("made", texts, np.concatenate(vectors))
 
 
+@pytest.mark.deep
 def test_an_emerging_topic_is_kept_and_read_with_its_questions(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/deck.db", create=True)
     assert report_emerging(store, DEFAULT_SCOPE).until is None

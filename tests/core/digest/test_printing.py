@@ -39,6 +39,7 @@ def test_a_chromium_that_does_not_print_is_named(
         print_pdf("<p>x</p>", timeout_s=0.5 if "sleep" in script else 30)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("ending", ["sleep 60", "exit 1"])
 def test_nothing_is_left_of_a_chromium_that_does_not_print(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str

@@ -67,6 +67,7 @@ def test_it_is_over_with_the_first_usual_day_and_old_days_are_no_news() -> None:
     assert find_outage(days, today=days[-1].day + timedelta(days=7)) is None
 
 
+@pytest.mark.deep
 def test_a_share_that_varies_from_day_to_day_is_called_on_less_than_one_day_in_a_thousand() -> None:
     called = asked = 0
     for seed in range(10):

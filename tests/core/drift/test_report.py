@@ -174,6 +174,7 @@ def test_a_drop_that_is_open_is_told_beside_the_outage(store: Store) -> None:
     assert "Besides: Retrieval score fell by" in report.reason
 
 
+@pytest.mark.deep
 def test_another_embedding_model_is_told_with_both_scales_and_never_called_drift(store: Store) -> None:
     write(store, [0.7] * 40, model="small-v1")
     rng = np.random.default_rng(4)

@@ -99,6 +99,7 @@ def test_too_few_or_constant_questions_make_no_map() -> None:
         learn_model_map(OLD, NEW, [0.5] * 200, list(np.linspace(0, 1, 200)), [1.0] * 200)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("after", [1, 3, 10])
 def test_a_change_of_the_model_raises_no_alarm_and_keeps_the_reference(store: Store, after: int) -> None:
     random = np.random.default_rng(3)
@@ -175,6 +176,7 @@ def test_no_change_of_the_scale_is_an_alarm_and_none_hides_a_drop(kind: str, see
     assert abs((report.changed_on - (CHANGED + timedelta(days=drop_day))).days) <= 1
 
 
+@pytest.mark.deep
 def test_the_way_back_goes_on_with_the_same_map(store: Store) -> None:
     random = np.random.default_rng(5)
     fill(store, random, after=5)

@@ -58,6 +58,7 @@ def read_ld(segments: dict[str, Any] | None = None, **flags: dict[str, Any]) -> 
     return Read({"flags": flags, "segments": segments or {}})
 
 
+@pytest.mark.deep
 def test_launchdarklys_targets_rules_and_fallthrough_come_in_order():
     rollout = {"variations": [{"variation": 0, "weight": 25_000}, {"variation": 1, "weight": 75_000}]}
     read = read_ld(

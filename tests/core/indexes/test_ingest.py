@@ -86,6 +86,7 @@ def test_a_build_that_was_cut_off_goes_on_where_it_was(store):
     assert seen == [("embed", 128, 300), ("embed", 256, 300), ("embed", 300, 300)]
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_corpus_version_is_read_with_names_below_the_tracked_folder(demo: Demo):
     corpus = Corpus(demo.config.corpus_repo)

@@ -158,6 +158,7 @@ def test_a_span_judges_the_question_it_belongs_to_else_the_first(store: Store) -
     }  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.sqlite_only("the order of spans is the same to every store")
 @pytest.mark.parametrize("late_ms", [1, QUIET_MS + 500], ids=["at once", "after a silence"])
 def test_the_order_of_spans_does_not_matter(tmp_path: Any, late_ms: int) -> None:

@@ -113,6 +113,7 @@ def test_the_searches_for_one_text_are_one_row_and_another_text_is_another(store
     assert list_counts(store) == [IntakeCount("otlp", 2, 0, {})]
 
 
+@pytest.mark.deep
 @pytest.mark.sqlite_only("the order of spans is the same to every store")
 def test_any_order_and_any_split_of_a_trace_makes_the_same_rows_and_rollups(tmp_path):
     reference, drawn = make_reference(tmp_path / "whole.db"), random.Random(7)

@@ -25,12 +25,14 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.deep
 def test_work_runs_elsewhere_at_a_lower_priority() -> None:
     pid, niceness = run_aside(tell_where)
     assert pid != os.getpid()
     assert niceness == min(19, os.nice(0) + NICENESS)
 
 
+@pytest.mark.deep
 def test_errors_arrive_in_one_line() -> None:
     with pytest.raises(QuarterdeckError, match=r"^it is not there$"):
         run_aside(miss, "it")

@@ -21,6 +21,7 @@ def step(at: float, seed: int = 0, reach: float = 1.0) -> DatedStep:
     return DatedStep(FIRST + 3 * (seed % 2) + at, reach)
 
 
+@pytest.mark.deep
 def test_the_interval_holds_the_effect_and_is_narrow():
     covered, widths = 0, []
     for seed in range(60):

@@ -71,6 +71,7 @@ def test_a_change_is_measured_and_compared_with_its_newest_prediction(store):
     assert read(store, swap()).calibration.inside == 1
 
 
+@pytest.mark.deep
 def test_a_change_acts_from_its_hour_in_the_zone_of_the_service(store):
     save_service(store, ServiceSettings("default", zone="Pacific/Auckland"), Act("ada", "where they are"))
     rng, midnight = np.random.default_rng(7), datetime(2026, 11, 10, tzinfo=ZoneInfo("Pacific/Auckland"))

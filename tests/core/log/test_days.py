@@ -84,6 +84,7 @@ def counts(store: Store, scope: Scope = DEFAULT_SCOPE) -> dict[date, tuple[int, 
     return {day.day: (day.count, day.empty) for day in list_days(store, scope=scope)}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_closed_days_are_those_of_the_hours_with_a_capped_mean_and_late_rows_open_them(store: Store, zone: str) -> None:
     set_service(store, f'{{"zone": "{zone}", "dimensions": ["tenant"]}}')

@@ -137,6 +137,7 @@ def test_late_rows_make_the_packs_of_their_day_anew(any_store: Store) -> None:
     check(any_store, [*rows, late])
 
 
+@pytest.mark.deep
 def test_late_feedback_makes_them_anew_too(any_store: Store) -> None:
     rows = write(any_store, days=97)
     pack(any_store)

@@ -158,10 +158,12 @@ def test_every_log_finds_what_a_loop_over_the_rows_finds(log: RetrievalLog, case
     assert open_reader(log).count_matching(wanted, 100) == min(100, len(expected))
 
 
+@pytest.mark.deep
 def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog) -> None:
     assert list_ids(log, QuestionFilter(), page=7) == list_ids(log, QuestionFilter(), page=1_000)
 
 
+@pytest.mark.deep
 def test_the_search_index_follows_changed_and_deleted_rows(store: Store) -> None:
     append_retrievals(store, ROWS)
     index_all_but_the_newest(store)
@@ -199,6 +201,7 @@ def test_questions_are_found_by_the_scores_that_they_have(store: Store) -> None:
     assert list_ids(log, QuestionFilter(score_name="feedback", score_below=0.0)) == []
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_scores_that_came_later_count_where_the_log_is_in_clickhouse(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'deck.db'}"

@@ -131,6 +131,7 @@ def test_days_are_what_a_scan_of_the_rows_finds(log):
     assert same(seen(list_daily_scores(log, window=WINDOW)), summarize(inside(WINDOW)))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("dimension", SEGMENTS)
 def test_days_of_each_segment_are_what_a_scan_of_the_rows_finds(log, dimension):
     found = list_segment_scores(log, dimension, window=WINDOW)
@@ -399,6 +400,7 @@ def test_several_writers_at_once_lose_nothing(backend, tmp_path):
     log.close()
 
 
+@pytest.mark.deep
 @pytest.mark.sqlite_only("it asks for the plan of SQLite")
 def test_low_queries_come_from_their_index_alone(store):
     append_retrievals(store, ROWS)

@@ -103,6 +103,7 @@ def test_rows_wait_for_two_hundred_then_those_before_and_after_get_their_similar
     assert_sums_are_those_of_the_rows(store)
 
 
+@pytest.mark.deep
 def test_a_drop_of_numbers_without_bounds_is_called(store: Store) -> None:
     write(store, 40, ago=5)
     map_scores(store, now=NOW)
@@ -113,6 +114,7 @@ def test_a_drop_of_numbers_without_bounds_is_called(store: Store) -> None:
     assert report.changed_on == (NOW - timedelta(days=5)).date()
 
 
+@pytest.mark.deep
 def test_a_map_stays_until_it_is_learned_anew_on_purpose(store: Store) -> None:
     declare(store)
     write(store, 15, ago=15)

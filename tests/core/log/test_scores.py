@@ -243,6 +243,7 @@ def test_many_scores_are_applied_in_slices(store):
     assert read_sums(store) == {"": (450, 450.0, 450.0)}
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_scores_of_a_log_in_clickhouse_are_summed_in_the_store(tmp_path):
     store = Store(f"sqlite:///{tmp_path / 'deck.db'}", create=True, log_url=make_url("clickhouse", tmp_path))

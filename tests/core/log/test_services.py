@@ -158,6 +158,7 @@ def test_a_renamed_service_keeps_everything_and_its_writers_go_on(store: Store) 
         rename_service(store, Scope("production", "nobody"), Scope("production", "x"), ME)
 
 
+@pytest.mark.deep
 def test_declared_dimensions_are_segments_of_their_service_alone(store: Store) -> None:
     save_service(store, ServiceSettings("answers", ("tenant",)), ME)
     write(store, ANSWERS, first=40, last=1)

@@ -33,6 +33,7 @@ def make_live(store, folder, model: str = "m1") -> None:
     swap_index(store, "default", "docs-v1", ACT, expected=None)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_live_indexs_nearest_documents_are_named_with_what_they_lack(store, tmp_path, embedder):
     make_live(store, tmp_path / "indexes")

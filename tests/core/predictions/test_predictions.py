@@ -207,6 +207,7 @@ def test_version_2_of_the_demo_is_predicted_to_close_the_vpp_topic_and_it_does(d
     assert check.largest_error < 0.02
 
 
+@pytest.mark.deep
 def test_a_second_look_at_an_unchanged_log_groups_nothing_again_and_knows_its_gaps(demo: Demo, deck, monkeypatch):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     today = datetime.now(UTC).date()
@@ -217,6 +218,7 @@ def test_a_second_look_at_an_unchanged_log_groups_nothing_again_and_knows_its_ga
         report_coverage(deck, embedder, scope=CHAT, today=today - timedelta(days=1))
 
 
+@pytest.mark.deep
 def test_a_version_that_is_live_already_lifts_nothing(demo: Demo, deck):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     coverage = report_coverage(deck, embedder, scope=CHAT, today=datetime.now(UTC).date())

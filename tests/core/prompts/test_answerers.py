@@ -121,6 +121,7 @@ def test_a_passing_fault_is_tried_again(server: ModelServer, protocol: str, repl
     assert len(server.requests) == 2
 
 
+@pytest.mark.deep
 def test_a_server_that_hangs_is_left_and_asked_again(server: ModelServer, protocol: str) -> None:
     server.script = [Reply(fault=Fault.HANG)]
     asked = connect(server, protocol, timeout=1.0)

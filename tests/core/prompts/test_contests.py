@@ -80,6 +80,7 @@ def test_the_version_in_production_takes_part_however_old_its_run_is(
     assert found.production.version == 1
 
 
+@pytest.mark.deep
 def test_chosen_runs_are_compared_in_the_order_given_and_missing_ones_are_named(store: Tracking) -> None:
     one, two, _ = (log(store, version, cases(*[0.5] * 8)) for version in "123")
     found = report(store, two, "nope", one)
@@ -121,6 +122,7 @@ def test_a_chosen_run_over_other_cases_and_production_chosen_twice_change_nothin
     assert (alone.decision.difference, alone.decision.interval) == (found.decision.difference, found.decision.interval)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("table", "more", "problem"),
     [

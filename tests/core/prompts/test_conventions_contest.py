@@ -74,6 +74,7 @@ def test_tables_of_mlflow_evaluate_are_judged_case_by_case(store: Tracking) -> N
     assert (found.winner.faithfulness, found.winner.case_count) == (pytest.approx(0.90625), 8)
 
 
+@pytest.mark.deep
 def test_means_alone_name_no_winner(store: Tracking) -> None:  # noqa: F811
     for version, mean in (("1", 0.78), ("2", 0.93)):
         log_means(store, version, mean)

@@ -65,6 +65,7 @@ def say_winner(found: PromptComparison) -> tuple[Verdict, str, int]:
     return found.verdict, found.winner.label if found.winner else "", len(found.shared)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("write_table", [list_rows, list_columns, put_into_object, name_rows])
 def test_a_table_of_cases_is_found_under_any_name_and_in_any_common_shape(write_table: Any, store: Tracking) -> None:  # noqa: F811
     log_table(store, "1", write_table(POOR), name="per_question.json")

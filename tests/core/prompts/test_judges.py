@@ -167,6 +167,7 @@ def test_a_judge_that_says_yes_to_everything_is_too_kind_and_fails(
     assert quarterdeck("judges", *model_options(server, labeled), "--at-least", "50").code == 0
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_row_without_a_verdict_is_no_agreement(
     labeled: Path,

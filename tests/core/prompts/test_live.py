@@ -50,6 +50,7 @@ def test_few_users_and_no_common_day_give_nothing() -> None:
     assert compare(apart) == ()
 
 
+@pytest.mark.deep
 def test_the_interval_holds_its_promise_however_much_a_user_asks() -> None:
     wrong = 0
     for seed in range(400):

@@ -105,6 +105,7 @@ def test_a_flag_that_is_off_is_switched_on(store: Store, tracking: Tracking) -> 
     assert (definition["state"], rollout_pct(definition)) == ("ENABLED", 100)
 
 
+@pytest.mark.deep
 def test_without_a_flag_only_mlflow_is_changed(store: Store, tracking: Tracking) -> None:
     promote_3(store, tracking, serving=None)
     assert list_flags(store, "production") == ()

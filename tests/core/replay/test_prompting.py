@@ -55,6 +55,7 @@ def answer(store: Store, made: AnswerPlan, sides=SIDES) -> AnswerComparison:
     return answer_both(made, HashEmbedder(32, store), ASKED, sides, labels={})
 
 
+@pytest.mark.deep
 def test_a_prompt_that_invents_is_less_faithful_and_nothing_is_bought_twice(
     store: Store, server: ModelServer, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_prompt_that_invents_is_less_faithful_and_nothing_is_bought_twice(
     assert answer(store, plan(server, tmp_path), other).remembered == 60  # other passages are another text
 
 
+@pytest.mark.deep
 def test_at_the_budget_both_sides_have_the_same_questions_and_a_later_run_goes_on(
     store: Store, server: ModelServer, tmp_path: Path
 ) -> None:
@@ -87,6 +89,7 @@ def test_at_the_budget_both_sides_have_the_same_questions_and_a_later_run_goes_o
     assert len(server.requests) - calls <= 240 - calls + 4  # the running calls of the first run are kept too
 
 
+@pytest.mark.deep
 def test_a_busy_server_is_asked_again_and_what_fails_is_left_out(
     store: Store, server: ModelServer, tmp_path: Path
 ) -> None:

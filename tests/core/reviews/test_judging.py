@@ -197,6 +197,7 @@ def test_the_offline_judge_reaches_pages_segments_and_canaries(store: Store, tmp
     assert sum(user.faithfulness for user in users) == 1.0
 
 
+@pytest.mark.deep
 def test_labels_of_a_random_queue_correct_the_mean_and_those_of_others_do_not(store: Store) -> None:
     write(store, 300)
     for _ in range(6):

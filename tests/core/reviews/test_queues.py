@@ -97,6 +97,7 @@ def test_a_skipped_question_is_done_and_gets_no_score(store: Store) -> None:
     assert scores_of(store, "q-1") == []
 
 
+@pytest.mark.deep
 def test_wrong_labels_strangers_and_closed_queues_are_refused(store: Store) -> None:
     write(store)
     queue = begin(store)

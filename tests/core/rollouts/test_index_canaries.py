@@ -226,6 +226,7 @@ def test_it_runs_beside_a_canary_of_builds(indexes: Store, deck: Quarterdeck) ->
     assert read(indexes, "answer-service").verdict.reason == "No user has been logged on green since the step began."
 
 
+@pytest.mark.deep
 def test_two_models_are_not_compared_by_their_scores(indexes: Store, deck: Quarterdeck) -> None:
     add_index(indexes, "other", model="e5")
     start(indexes, "other")

@@ -95,6 +95,7 @@ def test_a_new_store_has_nothing_to_add(store: Store) -> None:
     assert backfill(store) == 0
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_rows_that_clickhouse_holds_of_an_earlier_release_are_added_once(tmp_path: Path) -> None:
     url = make_url("clickhouse", tmp_path)

@@ -89,6 +89,7 @@ def test_files_of_new_runs_lie_next_to_the_database_and_none_in_the_working_fold
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_our_reading_equals_that_of_the_mlflow_client(store):
     log(store, "one", metrics={"a": 0.1 + 0.2, "b": float("inf"), "c": 1e-9})

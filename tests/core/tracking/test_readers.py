@@ -70,6 +70,7 @@ def test_an_address_gets_its_reader() -> None:
     assert [open_reader(uri).uri for uri in kinds] == list(kinds)
 
 
+@pytest.mark.deep
 def test_experiments_are_sorted(reader: TrackingReader) -> None:
     assert reader.list_experiments() == ("Default", "else", "trials")
 

@@ -121,6 +121,7 @@ def test_a_schedule_is_planned_paused_and_cancelled(deck):
     assert deck.post(f"{path}/cancel", {"version": found["version"], "reason": "no"}).status_code == 200
 
 
+@pytest.mark.deep
 def test_answers_are_judged(deck):
     body = {"retrieval_ids": ["production-answers-1", "production-answers-2"], "judgment": "bad", "note": "wrong",
             "service": "answers", "reason": "read them"}  # fmt: skip

@@ -211,6 +211,7 @@ def test_the_pipeline_says_what_is_stale_and_why_and_is_rebuilt(repo: DvcRepo) -
     assert "All 2 stages are up to date" in said(app)
 
 
+@pytest.mark.deep
 def test_a_rebuild_without_a_reason_starts_nothing(repo: DvcRepo) -> None:
     app = open_tab("Pipeline")
     next(button for button in app.button if "Rebuild" in button.label).click().run()
@@ -218,6 +219,7 @@ def test_a_rebuild_without_a_reason_starts_nothing(repo: DvcRepo) -> None:
     assert jobs_of(Corpus(repo.root)).find(KIND) is None
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("fault", "filters", "why"),
     [
@@ -327,6 +329,7 @@ def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live
     assert "Another index went live after that probe" in said(open_tab("Indexes"))
 
 
+@pytest.mark.deep
 def test_what_became_of_a_clean_up_is_said_beside_it(deck: Store, as_demo: Demo) -> None:
     built = datetime(2026, 3, 2, tzinfo=UTC)
     register_index(deck, Index("docs-v0", str(as_demo.config.home / "none"), "v0", "m", 9, built, "ada"), ME)
@@ -341,6 +344,7 @@ def test_what_became_of_a_clean_up_is_said_beside_it(deck: Store, as_demo: Demo)
     assert "docs-v0" not in {index.name for index in list_indexes(deck)}
 
 
+@pytest.mark.deep
 def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: Demo) -> None:
     keep_probe(deck, as_demo)
     app = open_tab("Indexes")

@@ -82,6 +82,7 @@ def keep(store: Store) -> None:
     save_replay(store, replay_index(store, lambda _: embedder, live, candidate, plan), ME)
 
 
+@pytest.mark.deep
 def test_a_kept_replay_is_shown_with_its_sentence_and_the_questions_that_change_most(waiting: Store) -> None:
     assert "docs-v2 was not replayed for default yet" in said(open_tab())
     keep(waiting)
@@ -114,6 +115,7 @@ def test_the_button_replays_in_the_background_and_the_result_is_shown(waiting: S
     assert "With **docs-v2**, the mean score goes from 1.00 to 0." in said(app.run())
 
 
+@pytest.mark.deep
 def test_before_a_rollback_the_replay_says_what_it_would_do(waiting: Store) -> None:
     keep(waiting)
     swap_index(waiting, "default", "docs-v2", ME, expected="docs-v1")
@@ -122,11 +124,13 @@ def test_before_a_rollback_the_replay_says_what_it_would_do(waiting: Store) -> N
     assert "This rests on the replay of 30 distinct questions" in told
 
 
+@pytest.mark.deep
 def test_before_a_rollback_without_a_replay_or_rows_nothing_is_told(waiting: Store) -> None:
     swap_index(waiting, "default", "docs-v2", ME, expected="docs-v1")
     assert "If rolled back to docs-v1 now: cannot tell" in said(open_page("corpus", tab="Indexes", index="docs-v1"))
 
 
+@pytest.mark.deep
 def test_an_index_that_passed_its_probe_is_tried_on_a_share_of_users(waiting: Store) -> None:
     save_probe(waiting, ProbeReport("docs-v2", ()), ME, live="docs-v1")
     app = open_page("corpus", tab="Indexes", index="docs-v2")

@@ -93,6 +93,7 @@ def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Tracking
         assert ("**B: qa\\-v2**" in shown) is (how == "side by side")
 
 
+@pytest.mark.deep
 def test_each_case_says_who_won_and_what_both_answered(own: Tracking) -> None:
     app = open_page("prompts", tab="Side by side", a="qa-v1", b="qa-v2", cases="B won")
     counts = re.search(r"A was more faithful in \*\*(\d+)\*\*, B in \*\*(\d+)\*\*, and \*\*(\d+)\*\*", said(app))
@@ -123,6 +124,7 @@ def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Tracking) 
     assert "tag: must be key=value" in only_error(open_page("prompts", tab="Runs", tag="team"))
 
 
+@pytest.mark.deep
 def test_a_ninth_run_is_not_taken_and_said_not_to_be(own: Tracking) -> None:
     for number in range(6):
         own.log_evaluation(
@@ -288,6 +290,7 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     assert "There is nothing to draw" in said(app)
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("empty_url")
 @pytest.mark.parametrize("times", [1, 2])
 def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,6 +304,7 @@ def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch:
     assert len(found.contenders) == 1
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("empty_url")
 def test_the_page_starts_with_the_configured_experiment_or_the_newest_with_evaluated_runs(
     bare: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -319,6 +323,7 @@ def test_the_page_starts_with_the_configured_experiment_or_the_newest_with_evalu
     assert text_of(app.main.info[0].value) == "No evaluated run in planned yet."
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("empty_url")
 def test_versions_and_names_of_prompts_are_shown_as_text(
     bare: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def test_a_green_without_a_verdict_is_not_called_healthy_on_the_overview(empty_u
     assert "1 canary 20%, no verdict yet" in [text_of(caption.value) for caption in app.caption]
 
 
+@pytest.mark.deep
 def test_before_a_rollback_the_page_says_which_questions_would_change(empty_url: str, store: Store) -> None:
     fill(store, drop=0.1)
     app = open_page("rollouts", tab="Canaries")
@@ -76,6 +77,7 @@ def test_before_a_rollback_the_page_says_which_questions_would_change(empty_url:
     assert app.dataframe[1].value["question"].tolist() == ["what is an mbuf"]
 
 
+@pytest.mark.deep
 def test_rolling_back_takes_a_reason_and_is_then_told_with_it(empty_url: str, store: Store) -> None:
     fill(store, drop=0.1)
     app = open_page("rollouts", tab="Canaries")

@@ -58,6 +58,7 @@ def test_a_winner_stands_on_top_with_its_interval_its_arms_and_its_table(
     assert any(text_of(label).endswith(f"Decide the experiment {NAME}") for label in links), links
 
 
+@pytest.mark.deep
 def test_several_experiments_are_counted_on_top_by_their_verdict(
     empty_url: str, store: Store, deck: Quarterdeck
 ) -> None:

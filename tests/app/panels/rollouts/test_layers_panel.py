@@ -23,6 +23,7 @@ def open_layers() -> AppTest:
     return app.run()
 
 
+@pytest.mark.deep
 def test_a_layer_is_made_and_an_experiment_takes_a_part_of_it(empty_url: str, store: Store) -> None:
     create_flag(store, KEY, split_flag({"short": 1, "long": 1}), SETUP)
     app = open_layers()
@@ -45,6 +46,7 @@ def test_a_layer_is_made_and_an_experiment_takes_a_part_of_it(empty_url: str, st
     assert (find_layer(flag.view), flag.view.reached) == ("answers", 0.25)
 
 
+@pytest.mark.deep
 def test_a_holdout_is_previewed_started_and_ended(empty_url: str, store: Store) -> None:
     create_layer(store, Layer("answers"), SETUP)
     create_flag(store, "answers", canary_flag(20), SETUP)
