@@ -101,7 +101,7 @@ def _describe(out: Any, top: str) -> dict[str, Any]:
 
 
 def _check_files(tree: Any, prefix: str) -> None:
-    """Raise InvalidInput for a file of DVC that DVC's parser cannot take: too large, too deep, or not named in UTF-8."""
+    """Raise InvalidInput for a file that DVC's parser cannot take: too large, too deep, or not named in UTF-8."""
     waiting = [("", tree[prefix] if prefix else tree)]
     while waiting:
         folder, below = waiting.pop()
