@@ -2,9 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -42,30 +41,24 @@ def mcp(config: Config, *, propose: bool, token: str | None, as_json: bool) -> N
         raise InvalidInput(
             "token", "say for whom it proposes: set QUARTERDECK_TOKEN to a token that you made signed in"
         )
-    if propose and token:
-        find_caller = _make_finder(token)
-        find_caller(None)  # a wrong token is told at once
-    else:
-        operator = make_operator(config, proposes=propose)
-        find_caller = lambda _context: operator  # noqa: E731
+
+    def find_caller(_context: object) -> "Caller":
+        return _identify(token) if propose and token else make_operator(config, proposes=propose)
+
+    find_caller(None)  # a wrong token is told at once
     make_server(find_caller, proposes=propose).run("stdio")
 
 
-def _make_finder(secret: str) -> "Callable[[Any], Caller]":
-    """Return what finds the caller of each call: a token may be revoked, or expire, meanwhile."""
+def _identify(secret: str) -> "Caller":
+    """Return whom a token stands for now: it may be revoked, or expire, between two calls. Raises Forbidden."""
     from app.http.backends import get_store
     from app.http.v1.callers import make_caller
     from core.access.scopes import TokenScope, decide_access, hash_secret
-    from core.access.tokens import list_tokens
+    from core.access.tokens import find_by_digest
 
-    def find_caller(_context: Any) -> "Caller":
-        digest, now = hash_secret(secret), datetime.now(UTC)
-        token = next((each for each in list_tokens(get_store()) if each.digest == digest), None)
-        denials = (decide_access(token, scope, given=True, now=now) for scope in (TokenScope.READ, TokenScope.PROPOSE))
-        denial = next(filter(None, denials), None)
-        if denial is not None:
+    token, now = find_by_digest(get_store(), hash_secret(secret)), datetime.now(UTC)
+    for scope in (TokenScope.READ, TokenScope.PROPOSE):
+        if denial := decide_access(token, scope, given=True, now=now):
             raise Forbidden(denial.reason)
-        assert token is not None  # or it was refused
-        return make_caller(token)
-
-    return find_caller
+    assert token is not None  # or it was refused
+    return make_caller(token)

@@ -25,6 +25,13 @@ def get_token(store: Store, name: str) -> Token:
     raise NotFound(f"token: there is no token {name!r}; there are: {', '.join(each.name for each in known) or 'none'}")
 
 
+def find_by_digest(store: Store, digest: str) -> Token | None:
+    """Return the token whose secret has this digest, None if there is none."""
+    with store.read() as connection:
+        row = connection.execute(select(tokens).where(tokens.c.digest == digest)).mappings().first()
+    return _token(row) if row else None
+
+
 def save_token(connection: Connection, token: Token, *, instead_of: Token | None) -> None:
     """Add a token, replacing a former one with the same name."""
     if instead_of:

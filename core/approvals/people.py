@@ -5,7 +5,7 @@ from datetime import datetime
 
 from core.access.roles import list_grants
 from core.access.scopes import Token, TokenScope, decide_access, hash_secret
-from core.access.tokens import find_owner, list_tokens
+from core.access.tokens import find_by_digest, find_owner
 from core.audit.actions import Action
 from core.audit.acts import Act
 from core.audit.gate import Origin
@@ -36,8 +36,7 @@ def act_for(store: Store, token: Token, reason: str, environment: str) -> Act:
 
 def act_by_secret(store: Store, secret: str, reason: str, environment: str, *, now: datetime) -> Act:
     """Return an act of the person behind a secret, which needs the scope admin. Raises Forbidden."""
-    digest = hash_secret(secret)
-    token = next((each for each in list_tokens(store) if each.digest == digest), None)
+    token = find_by_digest(store, hash_secret(secret))
     denial = decide_access(token, TokenScope.ADMIN, given=True, now=now)
     if denial is not None or token is None:
         raise Forbidden(denial.reason if denial else "the token is not known here")

@@ -22,10 +22,10 @@ from core.corpus.storage import Storage
 from core.corpus.tracked import Tracked, holds, split_notes
 from core.corpus.transfers import OnProgress, Owner, verify_contents, write_archive
 from core.corpus.versions import SHORT, Counts, VerifyReport, Version, VersionDiff, digest_outs, name_version
+from core.corpus.versions import WORKSPACE as WORKSPACE
 from core.corpus.worddiff import TextSegment
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 
-WORKSPACE = "workspace"
 _MOST_TEXT_BYTES = 2_000_000
 
 

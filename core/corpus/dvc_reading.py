@@ -14,6 +14,7 @@ from typing import Any
 
 from core.errors import InvalidInput
 from core.safety.boundary import Boundary, confine_dvc
+from core.safety.letters import quote_bytes
 from core.safety.yaml_texts import MOST_BYTES, parse_yaml_texts
 
 MOST_STAGES = 5_000
@@ -33,7 +34,7 @@ def list_outputs(git_dir: str, prefix: str, commit: str) -> list[dict[str, Any]]
 
     pygit2.option(pygit2.enums.Option.SET_OWNER_VALIDATION, 0)  # whoever asked has opened the repository already
     with _understood(f"the DVC project in commit {commit[:7]}"):
-        _check_sizes(pygit2.Repository(git_dir)[commit].tree, prefix)
+        _check_files(pygit2.Repository(git_dir)[commit].tree, prefix)
         scm = Git(git_dir, search_parent_directories=False)
         settings: Any = {"core": {"no_scm": True}, "cache": {"dir": "/nonexistent"}}
         repo = Repo(f"/{prefix}", fs=GitFileSystem(scm=scm, rev=commit), scm=scm, config=settings)
@@ -99,18 +100,22 @@ def _describe(out: Any, top: str) -> dict[str, Any]:
     return found
 
 
-def _check_sizes(tree: Any, prefix: str) -> None:
-    """Raise InvalidInput for a file of DVC that is too large or too deep for DVC's own parser."""
-    waiting = [tree[prefix] if prefix else tree]
+def _check_files(tree: Any, prefix: str) -> None:
+    """Raise InvalidInput for a file that DVC's parser cannot take: too large, too deep, or not named in UTF-8."""
+    waiting = [("", tree[prefix] if prefix else tree)]
     while waiting:
-        for entry in waiting.pop():
-            name = entry.raw_name.decode(errors="replace")
+        folder, below = waiting.pop()
+        for entry in below:
+            path = folder + entry.raw_name.decode(errors="surrogateescape")
+            name = path.rpartition("/")[2]
             if entry.type_str == "tree":
-                waiting.append(entry)
+                waiting.append((f"{path}/", entry))
             elif entry.type_str == "blob" and (name in ("dvc.yaml", "dvc.lock") or name.endswith(".dvc")):
+                if quote_bytes(path) != path:
+                    raise InvalidInput("name", f"has {quote_bytes(path)}, whose name is not UTF-8, as DVC needs it")
                 most = _MOST_PIPELINE_BYTES if name == "dvc.yaml" else MOST_BYTES
                 if entry.size > most:
-                    raise InvalidInput(name, f"is larger than {most:,} bytes")
+                    raise InvalidInput("size", f"has {path}, which is larger than {most:,} bytes")
                 parse_yaml_texts(entry.data, name, most_bytes=most)
 
 

@@ -4,7 +4,7 @@ It reads objects through libgit2 in microseconds, checks nothing out and takes n
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -195,7 +195,8 @@ def _commits(git: Any, tags: dict[Any, list[str]]) -> Iterator[Any]:
     starts = set(tags) | ({git.head.target} if not git.head_is_unborn else set())
     for reference in git.references.iterator(pygit2.enums.ReferenceFilter.BRANCHES):
         if reference.raw_name.startswith(b"refs/heads/"):
-            starts.add(reference.peel(pygit2.Commit).id)
+            with suppress(pygit2.GitError, ValueError, KeyError):  # a branch on a lost commit hides no other one
+                starts.add(reference.peel(pygit2.Commit).id)
     if not starts:
         return
     walker = git.walk(None, pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.TIME)

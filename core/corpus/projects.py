@@ -62,6 +62,8 @@ def explain_git_error(folder: Path, error: Exception) -> SourceUnavailable:
             f"git repository {folder} belongs to another user, so git does not trust it. "
             f"If you do, run as the user of this process: git config --global --add safe.directory {quote(str(folder))}"
         )
+    if "object format" in said:
+        return SourceUnavailable(f"git repository {folder} cannot be read: {said}. DVC and this deck read sha1 alone")
     if _is_partial(folder):
         return SourceUnavailable(
             f"git repository {folder} is a partial clone that lacks an object of its history ({said}). Complete it: "

@@ -9,6 +9,7 @@ from core.corpus.manifests import CorpusFile, FileChange, FileChangeKind
 from core.corpus.tracked import Tracked
 
 SHORT = 7
+WORKSPACE = "workspace"  # the revision that is the working copy, committed or not
 Counts = tuple[int, int, int, int] | tuple[None, None, None, None]
 
 
@@ -79,8 +80,11 @@ class VerifyReport:
 
 
 def name_version(revision: str, tags: tuple[str, ...]) -> str:
-    """Return the name of a commit in the list of versions: its first tag, or its shortened hash."""
-    return tags[0] if tags else revision[:SHORT]
+    """Return the name of a commit in the list of versions: its first tag, or its shortened hash.
+
+    A tag named like the working copy would mean that one.
+    """
+    return next((tag for tag in tags if tag != WORKSPACE), revision[:SHORT])
 
 
 def digest_outs(outs: Iterable[Tracked]) -> str:

@@ -4,7 +4,6 @@ It asks the system whether a color runs, never a note that a killed deployer may
 that ends with it, and Compose is asked.
 """
 
-import fcntl
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Protocol
 from core.deployments.colors import Color
 from core.deployments.services import DriverKind, Service
 from core.errors import Conflict, SourceUnavailable
+from core.jobs.alone import is_locked, take_lock
 from core.safety.inheritance import USUAL_UMASK, inherit
 from core.safety.scrubbing import list_secrets, scrub
 
@@ -74,9 +74,10 @@ class ProcessDriver:
         if self.get_release(color) == release:
             return
         self.stop(color)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = take_lock(folder / "lock", patience_s=STOP_S)
+        if lock is None:
+            raise Conflict("another deployer is starting this color")
         try:
-            _lock(lock)
             _require_free(self._service.find(color))
             (folder / "pid").unlink(missing_ok=True)
             _note(folder / "release", release)
@@ -141,17 +142,7 @@ class ProcessDriver:
                 raise SourceUnavailable(f"{self._service.name}: {color} could not be started: {error}") from error
 
     def _is_running(self, color: Color) -> bool:
-        try:
-            handle = os.open(self._folder / color / "lock", os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self._folder / color / "lock")
 
     def _wait_for_pid(self, color: Color) -> int:
         ends = time.monotonic() + _PID_S
@@ -240,19 +231,6 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 def _environment(service: Service, values: Mapping[str, str]) -> dict[str, str]:
     given = {name.upper(): values[name] for name in ("release", "color", "colour", "port")}
     return {**inherit(os.environ), **given, "SERVICE": service.name}
-
-
-def _lock(handle: int) -> None:
-    """Take the lock of a color in which nothing runs; a mere check holds it only for a moment."""
-    ends = time.monotonic() + STOP_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > ends:
-                raise Conflict("another deployer is starting this color") from error
-            time.sleep(_PAUSE_S)
 
 
 def _require_free(address: str) -> None:

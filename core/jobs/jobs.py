@@ -18,12 +18,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 from core.errors import Conflict, SourceUnavailable
+from core.jobs.alone import is_locked, take_lock
 from core.safety.boundary import refuse_links
 from core.safety.inheritance import USUAL_UMASK, inherit
 from core.safety.scrubbing import list_secrets, scrub
@@ -32,6 +28,7 @@ _RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
 _FILES = ("job.json", "lock", "log", "exit", "cancelled", "pid")
 _TAIL_BYTES = 64_000
 _PATIENCE_S = 5.0
+_CHECK_S = 0.2  # longer than whoever looks at a lock holds it
 _PROGRESS = re.compile(r"^progress: (\w{1,60}) (\d{1,15}) of (\d{1,15})$")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -94,7 +91,7 @@ class Jobs:
         place = self._place(kind)
         with _explained(place):
             place.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(place / "lock")
+            lock = take_lock(place / "lock", patience_s=_CHECK_S)
             if lock is None:
                 raise _runs_already(self.find(kind), kind)
             try:
@@ -145,7 +142,7 @@ class Jobs:
         """Stop the job and all its processes, by force if necessary; False if none runs."""
         place = self._place(kind)
         with _explained(place):
-            if not (place / "job.json").is_file() or not _is_locked(place / "lock"):
+            if not (place / "job.json").is_file() or not is_locked(place / "lock"):
                 return False
             _write(place / "cancelled", "")
             for number in (signal.SIGTERM, signal.SIGKILL):
@@ -191,7 +188,7 @@ def _spawn(
 
 
 def _state_of(place: Path) -> JobState:
-    if _is_locked(place / "lock"):
+    if is_locked(place / "lock"):
         return JobState.RUNNING
     code = (place / "exit").read_text().strip() if (place / "exit").is_file() else ""
     if code == "0":
@@ -201,39 +198,9 @@ def _state_of(place: Path) -> JobState:
     return JobState.FAILED if code else JobState.CUT_OFF
 
 
-def _take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, or None if a job holds it. A mere check holds it for a moment."""
-    if fcntl is None:
-        raise SourceUnavailable("background jobs need a POSIX system; use the command line instead")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    for _ in range(20):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.01)
-        else:
-            return handle
-    os.close(handle)
-    return None
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def _wait_until_free(path: Path, patience_s: float) -> bool:
     end = time.monotonic() + patience_s
-    while _is_locked(path):
+    while is_locked(path):
         if time.monotonic() > end:
             return False
         time.sleep(0.05)

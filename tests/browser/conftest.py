@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -106,11 +107,18 @@ class Visit:
 @pytest.fixture
 def visit(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """A fresh tab. `request.param` may hold options of its context, like the width or the theme."""
-    context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **getattr(request, "param", {})})
+    with visiting(chromium, server.address, **getattr(request, "param", {})) as visit:
+        yield visit
+
+
+@contextmanager
+def visiting(chromium: Browser, address: str, **options: Any) -> Iterator[Visit]:
+    """A fresh tab of the deck at an address."""
+    context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
     faults: list[str] = []
     page.on("console", lambda message: faults.extend(_faults_of(message)))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.set_default_timeout(PATIENCE_MS)
-    yield Visit(page, server.address, faults)
+    yield Visit(page, address, faults)
     context.close()

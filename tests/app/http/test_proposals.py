@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from core.audit.acts import Act
 from core.audit.gate import MOST_PROPOSALS, Origin, Policy, RequestState
 from core.audit.permissions import EVERYWHERE, Grant, Role
 from core.audit.trail import AuditFilter, list_audit
-from core.errors import Forbidden, InvalidInput
+from core.errors import Conflict, Forbidden, InvalidInput
 from core.flags.operations import change_rollout, create_flag
 from core.flags.store import get_flag
 from core.indexes.builds import save_probe
@@ -307,7 +308,7 @@ def test_a_change_since_the_proposal_voids_it(served: ServedTools) -> None:
     served.call("bot", "propose_move_flag", **HALF)
     change_rollout(served.store, get_flag(served.store, "production", "use_hyde"), 20, BOB)
     approve_request(served.store, get_request(served.store, 1), BOB)
-    with pytest.raises(Exception, match="is void: use_hyde was changed since"):
+    with pytest.raises(Conflict, match="is void: use_hyde was changed since"):
         apply_request(served.store, get_request(served.store, 1), now=datetime.now(UTC))
     assert (pct(served.store), get_request(served.store, 1).state) == (20, RequestState.VOID)
 
@@ -419,8 +420,11 @@ def test_over_stdin_a_token_says_for_whom_where_people_sign_in(url: str, store: 
     signed = {"QUARTERDECK_PROXY_USER_HEADER": "X-User", "QUARTERDECK_PROXY_ADDRESSES": "127.0.0.1"}
     told = over_stdio(url, tmp_path, propose_half, "--propose", QUARTERDECK_TOKEN=secrets["bot"], **signed)
     assert told["asked_by"] == "ada"
-    with pytest.raises(Exception):  # noqa: B017 - the program ends before it answers
-        over_stdio(url, tmp_path, propose_half, "--propose", **signed)
+    for secret, problem in (("", "say for whom it proposes"), ("qd_guessed", "it is unknown")):
+        program = (Path(sys.executable).with_name("quarterdeck"), "mcp", "--propose", "--database", url)
+        environ = os.environ | signed | {"QUARTERDECK_HOME": str(tmp_path), "QUARTERDECK_TOKEN": secret}
+        done = subprocess.run(program, env=environ, input="", capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "") and problem in done.stderr
 
     async def propose_twice(client: Client) -> Any:
         revoke_token(store, "bot", SETUP)
