@@ -181,7 +181,8 @@ def describe_calibration(found: Calibration) -> str:
             f"{count_of(found.predicted, 'prediction')}, none measured yet" if found.predicted else "No prediction"
         )
         return f"{waiting}; {never}."
+    holds = "holds" if found.inside == 1 else "hold"
     return (
-        f"Of {count_of(found.measured, 'measured prediction')}, {found.inside} hold; the mean error is "
+        f"Of {count_of(found.measured, 'measured prediction')}, {found.inside} {holds}; the mean error is "
         f"{say_size(found.mean_error or 0.0)}. {never[0].upper()}{never[1:]}."
     )
