@@ -194,7 +194,7 @@ def test_scattered_questions_of_a_new_kind_are_called_by_their_crowd() -> None:
 
     def scatter(day: int) -> AskedDay:
         known = asking.day(day, count=45)
-        vectors = 1.2 * kind + asking.random.normal(size=(5, SIZE)) * 0.16
+        vectors = 1.2 * kind + asking.random.normal(size=(5, SIZE)) * 0.24
         vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
         names = tuple(f"{day}+{at}" for at in range(5))
         return AskedDay(
