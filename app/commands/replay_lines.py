@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from core.replay.candidates import name_model
+from core.wording.scores import round_interval
 
 if TYPE_CHECKING:
     from core.replay.answering import AnswerComparison, AnswerMetric
@@ -121,4 +122,5 @@ def _describe_change(each: "ReplayedQuestion") -> str:
 
 
 def _say(shift: "ReplayShift | Any") -> str:
-    return f"{shift.value:+.3f} (95% interval {shift.low:+.3f} to {shift.high:+.3f})"
+    said, low, high = round_interval(shift.value, shift.low, shift.high)
+    return f"{said} (95% interval {low} to {high})"

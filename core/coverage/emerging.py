@@ -21,12 +21,12 @@ SLACK = 1.5  # a region is no news until it is asked more than this many times a
 RATIOS = (2.0, 4.0, 8.0, 16.0, 32.0)  # by how much more than that: the bets, in equal parts
 LEAST_MEMBERS = 5  # distinct texts by distinct sessions of a called topic
 LEAST_REFERENCE = 200  # distinct questions of the days before
-FAR_SHARES = (0.05, 0.01, 0.002)  # of the reference's own questions lie in the regions "far from everything"
+CROWD_SHARES = (0.002, 0.01, 0.03)  # of the reference's own questions are as crowded as those of a crowd
 _NOVEL_SHARE = 0.5  # of the reference's own questions are as novel as one that may form a region
 _NEAR = 0.6  # cosine similarity of two questions on one topic
-_AHEAD_SHARES = (0.03, 0.01)  # of the reference's own questions lie farthest in the direction of the novel ones
-_AHEAD_NOVEL = 0.1  # of the reference's own questions are as novel as those that give the direction
-_AHEAD_ROUNDS = 2  # in which the direction is found
+_CROWDING = 3  # nearest novel questions by which a question is said to be in a crowd
+_CROWD_NOVEL = 0.1  # of the reference's own questions are as novel as those that make a crowd
+_ONE_TEXT = 0.999  # cosine similarity from which two questions are one text
 _REACHES = (0.6, 0.7, 0.8)  # cosine similarities to the center of a region
 _MOST_FORMING = 1_200  # questions of a window, the most novel ones
 _SEEDS = 8  # groups that are looked at closely
@@ -97,12 +97,26 @@ class EmergingReport:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SeenDay:
+    """A day beside a reference: each question's similarity to the nearest one of it, and to the nearest of other texts.
+
+    `nearest` is the number of the nearest text.
+    """
+
+    asked: AskedDay
+    nearness: NDArray[np.float32]
+    second: NDArray[np.float32]
+    nearest: NDArray[np.int64]
+
+
 class ReferenceQuestions:
     """The reference: each of its questions is compared with those of other texts, as new questions are with all."""
 
     def __init__(self, vectors: Vectors, texts: Sequence[str]) -> None:
         self.vectors = vectors
-        self.nearness = _find_own_nearness(vectors, texts)
+        self.names = np.unique(np.array(texts), return_inverse=True)[1].ravel()  # a number for each text
+        self.nearness = _find_own_nearness(vectors, self.names)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -112,24 +126,19 @@ class ReferenceQuestions:
         """Whether there are enough different questions."""
         return len(self) >= LEAST_REFERENCE
 
-    @property
-    def mean(self) -> Vectors:
-        """The mean vector."""
-        return np.asarray(self.vectors.mean(axis=0), dtype=np.float32)
-
-    def find_nearness(self, vectors: Vectors) -> NDArray[np.float32]:
-        """Return each vector's cosine similarity to the nearest question."""
-        if not len(vectors) or not len(self):
-            return np.full(len(vectors), -1.0, dtype=np.float32)
-        return np.asarray((vectors @ self.vectors.T).max(axis=1), dtype=np.float32)
+    def see(self, asked: AskedDay) -> SeenDay:
+        """Return a day with how near its questions are to the reference."""
+        if not len(asked.vectors) or not len(self):
+            none = np.full(len(asked.texts), -1.0, dtype=np.float32)
+            return SeenDay(asked, none, none, np.full(len(none), -1))
+        near = asked.vectors @ self.vectors.T
+        nearness, nearest = near.max(axis=1), self.names[near.argmax(axis=1)]
+        near[self.names[None] == nearest[:, None]] = -1.0
+        return SeenDay(asked, nearness, near.max(axis=1), nearest)
 
     def quantile(self, share: float) -> float:
         """Return the nearness below which this share of the reference's own questions is."""
         return float(np.quantile(self.nearness, share))
-
-    def find_reach(self, direction: Vectors, share: float) -> float:
-        """Return beyond what projection this share of the questions lies."""
-        return float(np.quantile(self.vectors @ direction, 1 - share))
 
     def count_novel(self, vectors: Vectors, reach: float, limit: float) -> NDArray[np.int64]:
         """Return how many of the questions that are novel among their own are near each vector."""
@@ -143,14 +152,13 @@ class ReferenceQuestions:
 
 @dataclass(slots=True)
 class _Region:
-    """A part of the space, fixed before the questions that it is tested with: near a center, or far from everything."""
+    """A part of the space around a center, fixed before the questions that it is tested with."""
 
     born: int
     known: ReferenceQuestions
-    center: Vectors | None
+    center: Vectors
     reach: float
     budget: float
-    is_direction: bool = False
     rate: float = 0.0
     texts: set[str] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
@@ -161,18 +169,14 @@ class _Region:
     called: int | None = None
 
     def __post_init__(self) -> None:
-        inside = int(self.holds(self.known.vectors, self.known.nearness).sum())
-        chosen = self.center is not None  # where the reference has few: one more makes up for that
-        self.rate = (inside + 1 + chosen) / (len(self.known) + 1 + chosen)
+        self.rate = _find_rate(self.known.count_inside(self.center, self.reach), len(self.known))
 
     def holds(self, vectors: Vectors, nearness: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which questions lie in it."""
-        if self.center is None:
-            return np.asarray(nearness < self.reach)
         toward = vectors @ self.center
-        return np.asarray((toward >= self.reach) & (self.is_direction | (toward > nearness)))
+        return np.asarray((toward >= self.reach) & (toward > nearness))
 
-    def bet(self, seen: "_SeenDay") -> None:
+    def bet(self, seen: SeenDay) -> None:
         """Bet on the questions of a day, each text and each session once, and call the topic if that pays."""
         inside, won = self.holds(seen.asked.vectors, seen.nearness), 0
         for row in np.flatnonzero(inside).tolist():
@@ -184,60 +188,127 @@ class _Region:
                 won += 1
         expected = len(inside) * self.rate
         self.expected += expected
-        ratios = np.array(RATIOS)
-        self.logs += won * np.log(ratios) - SLACK * expected * (ratios - 1)
+        self.logs += _find_growth(won, expected)
         top = float(self.logs.max())
         self.evidence = top + math.log(float(np.exp(self.logs - top).mean()))
         if self.called is None and self.evidence >= self.budget and len(self.rows) >= LEAST_MEMBERS:
             self.called = seen.asked.day
 
     def describe(self) -> EmergingCall:
-        vectors = np.stack([vector for _, _, vector in self.rows])
-        center = normalize(vectors.mean(axis=0, keepdims=True))[0]
-        order = np.argsort(-(vectors @ center), kind="stable")
-        return EmergingCall(
-            called=self.called or 0,
-            since=min(day for day, _, _ in self.rows) if self.center is None else self.born,
-            texts=tuple(self.rows[at][1] for at in order.tolist()),
-            count=len(self.rows),
-            expected=self.expected,
-            evidence=self.evidence,
-            center=tuple(center.tolist()),
+        return _describe(self.rows, self.called or 0, self.born, self.expected, self.evidence)
+
+
+class _Crowd:
+    """Bets on the questions that are nearer to the novel ones of the days before than to the reference.
+
+    The part of the space that it bets on follows the novel questions: it is fixed anew before each day, and what was
+    won goes on. Each day of the watch's own week puts 1 in, in equal parts for `CROWD_SHARES` and `RATIOS`; a call
+    takes all out. So a call at c comes once in c days at most (Shin, Ramdas & Rinaldo 2023).
+    A question of the reference is compared as if it were not in there: with all that would be novel then. Else the
+    novel ones, which are far from the reference by their choice, were nearer to every other question.
+    """
+
+    def __init__(self, known: ReferenceQuestions) -> None:
+        self._known = known
+        self._wealth = np.zeros((len(CROWD_SHARES), len(RATIOS)))
+        self._expected = np.zeros(len(CROWD_SHARES))
+        self._since = np.zeros(len(CROWD_SHARES), dtype=np.int64)
+        self._texts: set[str] = set()
+        self._sessions: set[str] = set()
+        self._rows: list[tuple[int, int, str, Vectors]] = []  # the narrowest share, and a row of a call
+        self.call: EmergingCall | None = None
+
+    def bet(self, seen: SeenDay, before: Sequence[SeenDay], *, adds: bool) -> None:
+        """Bet on a day, with more than was won before if `adds`."""
+        each = 1 / self._wealth.size
+        is_lost = self._wealth.mean(axis=1) < each  # nothing was won so far: what was counted is forgotten
+        self._since[is_lost], self._expected[is_lost] = seen.asked.day, 0.0
+        self._wealth += each if adds else 0.0
+        novel, nearest = self._list_novel(before)
+        if self.call or (nearest < 0).sum() < _CROWDING or not self._wealth.any():
+            return
+        is_left_out = (nearest >= 0) & (nearest != self._known.names[:, None])
+        crowded = _find_crowding(self._known.vectors, self._known.nearness, novel, is_left_out)
+        limits = np.quantile(crowded, 1 - np.array(CROWD_SHARES))
+        rates = [_find_rate(int((crowded >= limit).sum()), len(crowded)) for limit in limits]
+        counts = self._count(seen, _find_crowding(seen.asked.vectors, seen.nearness, novel, nearest >= 0), limits)
+        for at, (count, rate) in enumerate(zip(counts, rates, strict=True)):
+            self._expected[at] += len(seen.asked.texts) * rate
+            self._wealth[at] *= np.exp(_find_growth(count, len(seen.asked.texts) * rate))
+        self._decide(seen.asked.day)
+
+    def _list_novel(self, days: Sequence[SeenDay]) -> tuple[Vectors, NDArray[np.int64]]:
+        """Return the novel questions of some days, and the text of the reference without which each would be novel.
+
+        That is -1 for those that are novel anyway.
+        """
+        limit = self._known.quantile(_CROWD_NOVEL)
+        texts = np.array([text for day in days for text in day.asked.texts])
+        if not len(texts):
+            return np.empty((0, self._known.vectors.shape[1]), dtype=np.float32), np.empty(0, dtype=np.int64)
+        rows = np.unique(texts, return_index=True)[1]
+        nearness, second, nearest = (
+            np.concatenate([getattr(day, name) for day in days])[rows] for name in ("nearness", "second", "nearest")
         )
+        picked = np.flatnonzero(second < limit)
+        picked = picked[np.argsort(second[picked], kind="stable")][:_MOST_FORMING]
+        vectors = np.concatenate([day.asked.vectors for day in days if day.asked.texts])[rows[picked]]
+        return vectors, np.where(nearness < limit, -1, nearest)[picked]
 
+    def _count(self, seen: SeenDay, crowded: NDArray[np.float32], limits: NDArray[np.float64]) -> list[int]:
+        """Return how many questions of a day are within each share, each text and each session once."""
+        counts = [0] * len(limits)
+        for row in np.flatnonzero(crowded >= limits[-1]).tolist():
+            text, session = seen.asked.texts[row], seen.asked.sessions[row]
+            if text in self._texts or session in self._sessions:
+                continue
+            self._texts.add(text)
+            self._sessions.add(session)
+            narrowest = int(np.argmax(crowded[row] >= limits))
+            self._rows.append((narrowest, seen.asked.day, text, seen.asked.vectors[row]))
+            for at in range(narrowest, len(limits)):
+                counts[at] += 1
+        return counts
 
-@dataclass(frozen=True, slots=True)
-class _SeenDay:
-    asked: AskedDay
-    nearness: NDArray[np.float32]
+    def _decide(self, day: int) -> None:
+        """Call the topic if enough was won, by the questions of the share that won the most."""
+        total, best = float(self._wealth.sum()), int(np.argmax(self._wealth.sum(axis=1)))
+        rows = [row[1:] for row in self._rows if row[0] <= best and row[1] >= self._since[best]]
+        if total >= 2 * _YEAR / CALLS_A_YEAR and len(rows) >= LEAST_MEMBERS:
+            since = min(at for at, _, _ in rows)
+            self.call = _describe(rows, day, since, float(self._expected[best]), math.log(total))
 
 
 class Watch:
     """Watches days against one reference: each day forms regions, and every later question is a bet on them.
 
-    A region is fixed before the questions that it is tested with. It is "far from everything", where 5%, 1% or 0.2% of
-    the reference's own questions are; or near the center of a group of novel questions and nearer to it than to any
-    question of the reference; or farthest in the direction of all novel ones. Its rate is that of the reference's own
-    questions, each compared with the others: (m + 1) / (n + 1), or (m + 2) / (n + 2) where the region was chosen.
+    A region is fixed before the questions that it is tested with: near the center of a group of novel questions and
+    nearer to it than to any question of the reference. One more, the crowd, is where 0.2%, 1% or 3% of the reference's
+    own questions are by the mean similarity to the three nearest novel questions of the days before, less that to the
+    nearest of the reference. A region's rate is that of the reference's own questions, each compared with the others:
+    (m + 2) / (n + 2), where one more is for having chosen the region.
     The null hypothesis is that a day's distinct questions come at most `SLACK` times as often.
     The bets are likelihood ratios of Poisson counts, mixed over `RATIOS`: an e-process, which exceeds c with a
-    probability of at most 1 / c (Ville). Regions share one false call a year by Bonferroni, half of it for the groups.
-    Each text and each session counts once for a region, so that neither a repeated text nor a bot makes a topic.
+    probability of at most 1 / c (Ville). One false call a year is shared: half by Bonferroni between the groups, half
+    for the crowd. Each text and each session counts once for a region, so that neither a repeated text nor a bot makes
+    a topic.
     Assumes that counts scatter like Poisson's around a rate that wobbles by less than `SLACK`; needs `LEAST_REFERENCE`
     questions. Sources: Ramdas, Grünwald, Vovk & Shafer 2023 (betting); Vovk, Gammerman & Shafer 2005 (the rate).
     """
 
     def __init__(self, known: ReferenceQuestions) -> None:
         self._known = known
-        self._days: list[_SeenDay] = []
+        self._days: list[SeenDay] = []
         self._regions: list[_Region] = []
+        self._crowd = _Crowd(known)
 
     def add_day(self, asked: AskedDay, *, forms: bool = True) -> None:
         """Bet on a day's questions, and form new regions from it unless it is context alone."""
-        seen = _SeenDay(asked, self._known.find_nearness(asked.vectors))
+        seen = self._known.see(asked)
         for region in self._regions:
             if asked.day - region.born < LIVES and region.called is None:
                 region.bet(seen)
+        self._crowd.bet(seen, self._days, adds=forms)
         self._days = [each for each in [*self._days, seen] if asked.day - each.asked.day < WINDOWS[-1]]
         if forms and len(asked.texts):
             self._form(asked.day)
@@ -245,7 +316,7 @@ class Watch:
     def list_calls(self) -> list[EmergingCall]:
         """Return the topics that were called, the earliest first."""
         called = [region for region in self._regions if region.called is not None]
-        return merge_calls([region.describe() for region in called])
+        return merge_calls([*([self._crowd.call] if self._crowd.call else []), *(each.describe() for each in called)])
 
     def _form(self, born: int) -> None:
         found = [
@@ -254,33 +325,10 @@ class Watch:
             for days in [[each for each in self._days if born - each.asked.day < count]]
             for center, reach in self._find_centers(days)
         ]
-        direction, known = self._find_direction(), self._known
-        reaches = [] if direction is None else [known.find_reach(direction, share) for share in _AHEAD_SHARES]
-        counts = (len(FAR_SHARES) + len(reaches), len(found))
-        far, near = (math.log(2 * max(1, count) * _YEAR / CALLS_A_YEAR) for count in counts)
-        self._regions += [_Region(born, known, direction, reach, far, is_direction=True) for reach in reaches]
-        for share in FAR_SHARES:
-            self._regions.append(_Region(born, self._known, None, self._known.quantile(share), far))
-        for center, reach in found:
-            self._regions.append(_Region(born, self._known, center, reach, near))
+        budget = math.log(2 * max(1, len(found)) * _YEAR / CALLS_A_YEAR)
+        self._regions += [_Region(born, self._known, center, reach, budget) for center, reach in found]
 
-    def _find_direction(self) -> Vectors | None:
-        """Return the unit vector from the reference's mean toward the novel questions of the days that are held."""
-        limit = self._known.quantile(_AHEAD_NOVEL)
-        held = [each for each in self._days if each.asked.texts]
-        if not held:
-            return None
-        asked = np.concatenate([each.asked.vectors for each in held])
-        ahead = asked[np.concatenate([each.nearness for each in held]) < limit]
-        direction: Vectors | None = None
-        for _ in range(_AHEAD_ROUNDS):
-            if len(ahead) < LEAST_MEMBERS:
-                break
-            direction = normalize(ahead.mean(axis=0, keepdims=True) - self._known.mean)[0].astype(np.float32)
-            ahead = asked[asked @ direction >= self._known.find_reach(direction, _AHEAD_SHARES[0])]
-        return direction
-
-    def _find_centers(self, days: Sequence[_SeenDay]) -> list[tuple[Vectors, float]]:
+    def _find_centers(self, days: Sequence[SeenDay]) -> list[tuple[Vectors, float]]:
         """Return the centers and reaches of the groups of novel questions that the reference has the least of."""
         vectors, sessions, limit = self._list_novel(days)
         share = sum(len(each.asked.texts) for each in days) / len(self._known)  # of the reference's questions
@@ -298,7 +346,7 @@ class Watch:
             free &= vectors @ best[0] < best[1]
         return found
 
-    def _list_novel(self, days: Sequence[_SeenDay]) -> tuple[Vectors, NDArray[np.str_], float]:
+    def _list_novel(self, days: Sequence[SeenDay]) -> tuple[Vectors, NDArray[np.str_], float]:
         """Return the vectors and sessions of the most novel texts of some days, and how near the nearest of them is."""
         limit = self._known.quantile(_NOVEL_SHARE)
         novel = [
@@ -340,6 +388,38 @@ def _gain(sizes: NDArray[np.int64], expected: NDArray[np.floating]) -> NDArray[n
     return np.asarray(np.where(sizes > 1, sizes * np.log(ratio) - np.maximum(sizes - expected, 0.0), 0.0))
 
 
+def _find_crowding(
+    vectors: Vectors, nearness: NDArray[np.float32], novel: Vectors, is_left_out: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return by how much each vector is nearer to the nearest novel ones of other texts than to the reference."""
+    if not len(vectors):
+        return np.empty(0, dtype=np.float32)
+    near = vectors @ novel.T
+    near[(near > _ONE_TEXT) | is_left_out] = -1.0
+    nearest = np.partition(near, -_CROWDING, axis=1)[:, -_CROWDING:]
+    return np.asarray(nearest.mean(axis=1) - nearness, dtype=np.float32)
+
+
+def _find_rate(inside: int, count: int) -> float:
+    """Return how often a region is asked that has so many of the reference's questions: one more, as it was chosen."""
+    return (inside + 2) / (count + 2)
+
+
+def _find_growth(count: int, expected: float) -> NDArray[np.float64]:
+    """Return by how much the logarithms of the bets grow with so many questions."""
+    ratios = np.array(RATIOS)
+    return np.asarray(count * np.log(ratios) - SLACK * expected * (ratios - 1))
+
+
+def _describe(
+    rows: Sequence[tuple[int, str, Vectors]], called: int, since: int, expected: float, evidence: float
+) -> EmergingCall:
+    vectors = np.stack([vector for _, _, vector in rows])
+    center = normalize(vectors.mean(axis=0, keepdims=True))[0]
+    texts = tuple(rows[at][1] for at in np.argsort(-(vectors @ center), kind="stable").tolist())
+    return EmergingCall(called, since, texts, len(rows), expected, evidence, tuple(center.tolist()))
+
+
 def describe_emerging(topic: EmergingTopic) -> str:
     """Return how often a topic was asked, and how often that was to be expected, without its questions."""
     expected = f"{topic.expected:.1f}" if topic.expected < 10 else f"{topic.expected:.0f}"
@@ -362,11 +442,10 @@ def _is_same(one: EmergingCall, other: EmergingCall) -> bool:
     return float(np.dot(one.center, other.center)) >= _SAME
 
 
-def _find_own_nearness(vectors: Vectors, texts: Sequence[str]) -> NDArray[np.float32]:
+def _find_own_nearness(vectors: Vectors, names: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return each vector's cosine similarity to the nearest one of another text."""
     if not len(vectors):
         return np.empty(0, dtype=np.float32)
-    _, names = np.unique(np.array(texts), return_inverse=True)
     near = vectors @ vectors.T
     near[names[:, None] == names[None]] = -1.0
     return np.asarray(near.max(axis=1))

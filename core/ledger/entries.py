@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import InvalidInput
 from core.ledger.effects import MeasuredEffect
 from core.wording.counts import count_of
-from core.wording.scores import say_change, say_size
+from core.wording.scores import say_interval, say_size
 
 SCORE, LOW_SHARE, EMPTY_SHARE = "score", "low_share", "empty_share"
 METRICS = (SCORE, LOW_SHARE, EMPTY_SHARE)
@@ -160,7 +160,7 @@ def describe_effect(found: EffectPrediction | MeasuredEffect | None) -> str:
     if found is None:
         return ""
     size = found.value if isinstance(found, EffectPrediction) else found.size
-    return f"{say_change(size)} ({say_change(found.low)} to {say_change(found.high)})"
+    return say_interval(size, found.low, found.high)
 
 
 def describe_entry(entry: LedgerEntry) -> str:
@@ -181,7 +181,8 @@ def describe_calibration(found: Calibration) -> str:
             f"{count_of(found.predicted, 'prediction')}, none measured yet" if found.predicted else "No prediction"
         )
         return f"{waiting}; {never}."
+    holds = "holds" if found.inside == 1 else "hold"
     return (
-        f"Of {count_of(found.measured, 'measured prediction')}, {found.inside} hold; the mean error is "
+        f"Of {count_of(found.measured, 'measured prediction')}, {found.inside} {holds}; the mean error is "
         f"{say_size(found.mean_error or 0.0)}. {never[0].upper()}{never[1:]}."
     )

@@ -13,7 +13,7 @@ from core.log.values import normalize_query
 from core.replay.comparison import CHANGED, ReplayResult
 from core.replay.shifts import ReplayShift, estimate_shift
 from core.wording.counts import count_of
-from core.wording.scores import decimals_of
+from core.wording.scores import say_interval
 from quarterdeck.retrieval import SCORED, STATES, UNSCORED
 
 LEAST_PAIRS = 30  # questions, below which the mean has no interval and is not told
@@ -150,8 +150,7 @@ def describe_rehearsal(found: Rehearsal) -> str:
         said += f" For {rest:,} more nothing can be told: {found.back_to} did not answer them."
     if found.mean:
         mean = found.mean
-        form = f"+.{decimals_of(min(map(abs, (mean.value, mean.low, mean.high))))}f"
-        said += f" The mean would change by {mean.value:{form}} ({mean.low:{form}} to {mean.high:{form}})."
+        said += f" The mean would change by {say_interval(mean.value, mean.low, mean.high)}."
     return f"{said} This rests on {found.basis}."
 
 

@@ -40,6 +40,27 @@ def say_change(change: float) -> str:
     return "0.00" if abs(change) < 0.0005 else f"{change:+.{decimals_of(change)}f}"
 
 
+def say_interval(value: float, low: float, high: float) -> str:
+    """Return a difference with its interval.
+
+    >>> say_interval(-0.1, -0.12, -0.08), say_interval(-0.002, -0.0104, 0.009), say_interval(0.004, -0.05, 0.06)
+    ('-0.10 (-0.12 to -0.08)', '-0.002 (-0.010 to +0.009)', '0.00 (-0.05 to +0.06)')
+    """
+    said, lowest, highest = round_interval(value, low, high)
+    return f"{said} ({lowest} to {highest})"
+
+
+def round_interval(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """Return a difference and the ends of its interval, all three with as many decimals as half of the interval needs.
+
+    >>> round_interval(-0.002, -0.0104, 0.009)
+    ('-0.002', '-0.010', '+0.009')
+    """
+    decimals = decimals_of((high - low) / 2 or value)
+    said, lowest, highest = (_sign(round(each, decimals), decimals) for each in (value, low, high))
+    return said, lowest, highest
+
+
 def say_beside(score: float, limit: float) -> str:
     """Return a score that is compared with a limit: three decimals where two would hide on which side it is.
 
@@ -59,3 +80,7 @@ def subtract(former: float, now: float) -> float:
     (0.1, 0.008)
     """
     return round(round(former, 2) - round(now, 2), 2) or round(round(former, 3) - round(now, 3), 3)
+
+
+def _sign(rounded: float, decimals: int) -> str:
+    return f"{rounded:+.{decimals}f}" if rounded else f"{0:.{decimals}f}"

@@ -19,6 +19,7 @@ from core.replay.report import find_replay
 from core.replay.shifts import GroupShift, ReplayShift
 from core.replay.watching import WatchedVerdict
 from core.wording.counts import count_of
+from core.wording.scores import round_interval
 from quarterdeck.scope import Scope
 
 KIND = "replay"
@@ -170,7 +171,8 @@ def _say_cost(side: str, cost: SideCost) -> str:
 
 
 def _say(shift: ReplayShift) -> str:
-    return f"{shift.value:+.2f}, 95% interval {shift.low:+.2f} to {shift.high:+.2f}"
+    said, low, high = round_interval(shift.value, shift.low, shift.high)
+    return f"{said}, 95% interval {low} to {high}"
 
 
 def _list(hits: Sequence[FoundPassage]) -> str:

@@ -145,6 +145,70 @@ def test_an_emerging_topic_is_kept_and_read_with_its_questions(tmp_path: Path) -
         narrow_to_new(store, QuestionFilter(scope=DEFAULT_SCOPE), DEFAULT_SCOPE, "n-none")
 
 
+class Counting(Embedder):
+    """Counts what it embeds; a new question is its own direction."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__("made", cache=VectorCache(store))
+        self.embedded: list[str] = []
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        self.embedded += texts
+        return np.random.default_rng(len(self.embedded)).normal(size=(len(texts), SIZE)).astype(np.float32)
+
+
+def test_a_question_is_embedded_once_whatever_the_number_of_looks(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/deck.db", create=True)
+    fill(store, Asking(), days=35, new_days=0)
+    asked = [Retrieval(NOW - timedelta(hours=20 + at), "Asked anew", 0.6, session_id=f"n-{at}") for at in range(2)]
+    append_retrievals(store, asked)
+    embedder = Counting(store)
+    assert look_for_emerging(store, embedder, scope=DEFAULT_SCOPE, now=NOW)
+    assert [text.lower() for text in embedder.embedded] == ["asked anew"]
+    assert not look_for_emerging(store, embedder, scope=DEFAULT_SCOPE, now=NOW + timedelta(hours=3)), "the same day"
+    append_retrievals(store, [*asked, Retrieval(NOW, "Asked a day later", 0.6, session_id="later")])
+    assert look_for_emerging(store, embedder, scope=DEFAULT_SCOPE, now=NOW + timedelta(days=1))
+    assert [text.lower() for text in embedder.embedded] == ["asked anew", "asked a day later"]
+
+
+def test_a_novel_question_is_as_near_to_the_novel_ones_as_the_reference_would_be_without_it() -> None:
+    """Novel questions are far from the reference by their choice; without leaving out, chance makes a crowd of them."""
+    random = np.random.default_rng(5)
+
+    def ask(day: int, count: int) -> AskedDay:
+        vectors = random.normal(size=(count, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        texts = tuple(f"{day}.{at}" for at in range(count))
+        return AskedDay(day, vectors, texts, texts)
+
+    past = ask(0, 800)
+    watching = Watch(ReferenceQuestions(past.vectors, past.texts))
+    for day in range(1, 40):
+        watching.add_day(ask(day, 120))
+    assert watching.list_calls() == []
+
+
+def test_scattered_questions_of_a_new_kind_are_called_by_their_crowd() -> None:
+    """No two of them make a group, but all are nearer to one another than to anything known."""
+    asking = Asking()
+    kind = asking.centers[TOPICS]
+
+    def scatter(day: int) -> AskedDay:
+        known = asking.day(day, count=45)
+        vectors = 1.2 * kind + asking.random.normal(size=(5, SIZE)) * 0.24
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        names = tuple(f"{day}+{at}" for at in range(5))
+        return AskedDay(
+            day, np.concatenate([known.vectors, vectors]), (*known.texts, *names), (*known.sessions, *names)
+        )
+
+    (call,) = watch(
+        asking, [asking.day(day, count=50) for day in range(28, 35)] + [scatter(day) for day in range(35, 42)]
+    )
+    assert call.since >= 35
+    assert np.mean(["+" in text for text in call.texts]) > 0.8
+
+
 def test_a_young_log_says_why_nothing_is_called(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/deck.db", create=True)
     fill(store, Asking(), days=10, new_days=0)

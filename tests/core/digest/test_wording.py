@@ -113,7 +113,10 @@ def test_effects_measured_in_the_period_and_predictions_that_wait_are_told_with_
     assert texts(word_ledger(entries, calibrate(entries), WEEK)) == [
         "x switched on: score predicted +0.02 (+0.01 to +0.03), not measured: too early.",
         "x switched on: score predicted +0.02 (+0.01 to +0.03), measured +0.02 (+0.01 to +0.03): as predicted.",
-        "In the last four months: Of 1 measured prediction, 1 hold; the mean error is 0.001. 1 change never predicted.",
+        (
+            "In the last four months: Of 1 measured prediction, 1 holds; the mean error is 0.001. "
+            "1 change never predicted."
+        ),
     ]
     assert texts(word_ledger(entries[2:], calibrate(entries), WEEK)) == []
 

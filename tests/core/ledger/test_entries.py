@@ -69,7 +69,7 @@ def test_calibration_counts_predictions_that_were_made_in_time():
     assert (found.predicted, found.measured, found.inside, found.never_predicted, found.afterwards) == (3, 2, 1, 1, 1)
     assert found.mean_error == pytest.approx(0.04)
     said = describe_calibration(found)
-    assert said == "Of 2 measured predictions, 1 hold; the mean error is 0.04. 1 change never predicted."
+    assert said == "Of 2 measured predictions, 1 holds; the mean error is 0.04. 1 change never predicted."
     assert describe_calibration(calibrate([])) == "No prediction; 0 changes never predicted."
 
 

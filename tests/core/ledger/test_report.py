@@ -100,6 +100,16 @@ def test_a_prediction_after_the_fact_is_marked_and_never_counted(store):
     assert (found.calibration.predicted, found.calibration.afterwards) == (0, 1)
 
 
+def test_a_prediction_after_the_fact_takes_the_place_of_none_that_was_made_in_time(store):
+    fill(store, effect=0.1)
+    wrong = predict(store, value=0.3)
+    late = predict(store, days_before=-3, change_id="7")
+    found = read(store, swap())
+    (entry,) = found.entries
+    assert (entry.predicted_in, entry.is_afterwards, entry.superseded) == (wrong, False, (late,))
+    assert (entry.status, found.calibration.measured, found.calibration.inside) == (EntryStatus.WORSE, 1, 0)
+
+
 def test_a_prediction_is_for_one_change_alone(store):
     fill(store, effect=0.1)
     predict(store)

@@ -3,7 +3,7 @@
 import pytest
 
 from core.wording.counts import count_of, say_names
-from core.wording.scores import say_change, say_size, subtract
+from core.wording.scores import say_change, say_interval, say_size, subtract
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,21 @@ def test_at_most_three_names_are_said() -> None:
 def test_differences_have_two_decimals_unless_these_would_hide_them() -> None:
     assert [say_size(size) for size in (-0.108, 0.01, 0.008, 0.0)] == ["0.11", "0.01", "0.008", "0.000"]
     assert [say_change(size) for size in (0.1, -0.004, 0.0)] == ["+0.10", "-0.004", "0.00"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "said"),
+    [
+        ((-0.002, -0.0104, 0.009), "-0.002 (-0.010 to +0.009)"),
+        ((-0.1, -0.12, -0.08), "-0.10 (-0.12 to -0.08)"),
+        ((0.004, -0.05, 0.06), "0.00 (-0.05 to +0.06)"),
+        ((0.0004, -0.0004, 0.003), "0.000 (0.000 to +0.003)"),
+        ((0.03, 0.03, 0.03), "+0.03 (+0.03 to +0.03)"),
+        ((0.004, 0.004, 0.004), "+0.004 (+0.004 to +0.004)"),
+    ],
+)
+def test_an_effect_and_its_interval_have_the_same_decimals(effect: tuple[float, ...], said: str) -> None:
+    assert say_interval(*effect) == said
 
 
 def test_a_fall_is_the_difference_of_the_two_means_as_shown() -> None:
