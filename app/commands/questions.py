@@ -29,7 +29,7 @@ _LOW = "auto"
 @click.option("--topic", metavar="TOPIC", help="Only those of a topic of the last seven days: its number, id or label.")
 @click.option("--search", default="", metavar="TEXT", help="Only those with these words, or words that begin so.")
 @click.option(
-    "--sort", type=click.Choice([*Order]), default=Order.NEWEST, show_default=True,
+    "--sort", type=click.Choice([str(each) for each in Order]), default=str(Order.NEWEST), show_default=True,
     help="Which come first; lowest sorts the newest 10,000 that have a score.",
 )  # fmt: skip
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most this many.")

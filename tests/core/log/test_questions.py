@@ -158,13 +158,16 @@ def test_every_log_finds_what_a_loop_over_the_rows_finds(log: RetrievalLog, case
     assert open_reader(log).count_matching(wanted, 100) == min(100, len(expected))
 
 
-def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog) -> None:
-    assert list_ids(log, QuestionFilter(), page=7) == list_ids(log, QuestionFilter(), page=1_000)
+@pytest.mark.parametrize("order", Order)
+def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog, order: Order) -> None:
+    wanted = QuestionFilter()
+    assert list_ids(log, wanted, page=7, order=order) == list_ids(log, wanted, page=1_000, order=order) != []
 
 
 ORDERED = ("everything", "a scope", "a day", "below", "search", "a document", "an arm", "an attribute", "no text")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("page", [1_000, 7, 3])
 @pytest.mark.parametrize("case", ORDERED)
 def test_questions_are_listed_from_the_oldest_or_the_lowest_score(log: RetrievalLog, case: str, page: int) -> None:
