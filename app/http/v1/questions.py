@@ -134,6 +134,10 @@ Filters = Annotated[
         "`topic:ID`, `like:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",
     ),
 ]
+Sort = Annotated[
+    Literal["newest", "oldest", "lowest"],
+    Query(description="Which come first; `lowest` sorts the newest 10,000 that match and have a score."),
+]
 ViewName = Annotated[str, Path(min_length=1, max_length=80)]
 
 
@@ -146,16 +150,17 @@ def list_questions(
     service: Service = None,
     days: Days = 7,
     filters: Filters = [],  # noqa: B006 - FastAPI copies it
-    sort: Annotated[Order, Query(description="`lowest` sorts the newest 10,000 that have a score.")] = Order.NEWEST,
+    sort: Sort = "newest",
     limit: Limit = 50,
     cursor: Position = None,
 ) -> Page[QuestionAnswer]:
     """Return the questions that meet all filters, newest first by default. The token needs the scope `questions`."""
     scope = caller.find_scope(environment, service)
     caller.check_reads(scope.environment)
-    after = read_cursor(cursor, sort) if cursor is not None else None
+    order = Order(sort)
+    after = read_cursor(cursor, order) if cursor is not None else None
     wanted = _read_filter(caller, scope, days, filters)
-    found = list_page(get_store(), wanted, limit=limit, after=after, order=sort)
+    found = list_page(get_store(), wanted, limit=limit, after=after, order=order)
     following = str(found.following) if found.following else None
     return Page[QuestionAnswer](items=tuple(map(QuestionAnswer.model_validate, found.questions)), next=following)
 
