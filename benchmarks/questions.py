@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy import text
 
 from benchmarks.retrieval_log import DOCUMENTS, END_MS, LOW, SCOPE, fill, open_store
-from core.log.filters import QuestionFilter
+from core.log.filters import Order, QuestionFilter
 from core.log.questions import count_questions, list_page
 from core.log.retrievals import list_daily_scores
 from core.log.search_index import fill_search_index
@@ -73,6 +73,17 @@ def list_filters(store: Store, days: int) -> dict[str, QuestionFilter]:
     return {name: replace(each, scope=SCOPE) if each.scope == EVERYTHING else each for name, each in found.items()}
 
 
+def list_cases(store: Store, days: int) -> dict[str, tuple[QuestionFilter, Order]]:
+    """Return the filters by name, and some of them with the oldest and the lowest score first."""
+    filters = list_filters(store, days)
+    found = {name: (wanted, Order.NEWEST) for name, wanted in filters.items()}
+    filters["everything"] = QuestionFilter(scope=SCOPE)
+    for order in (Order.OLDEST, Order.LOWEST):
+        for name in ("everything", "low", "arm", "document: frequent", "tenant and low", "words: frequent"):
+            found[f"{order} first, {name}"] = (filters[name], order)
+    return found
+
+
 def median(read: Callable[[], Any], clock: Callable[[], float], times: int) -> float:
     """Return the median of warm reads in milliseconds of a clock."""
     read()
@@ -118,13 +129,13 @@ def measure(backend: str, options: argparse.Namespace, folder: Path) -> dict[str
             connection.execute(text("ANALYZE"))
     clock = time.process_time if options.cpu else time.perf_counter
     week_ms = END_MS - options.days * DAY_MS // 3
-    for name, wanted in list_filters(store, options.days).items():
-        alone = median(partial(list_page, store, wanted, limit=PAGE), clock, 3)
+    for name, (wanted, order) in list_cases(store, options.days).items():
+        alone = median(partial(list_page, store, wanted, limit=PAGE, order=order), clock, 3)
         counted = median(partial(count_questions, store, wanted, most=MOST_COUNTED), clock, 1)
         inside = wanted
         if wanted.start_ms is None:
             inside = replace(wanted, start_ms=week_ms - 7 * DAY_MS, end_ms=week_ms)
-        ranged = median(partial(list_page, store, inside, limit=PAGE), clock, 3)
+        ranged = median(partial(list_page, store, inside, limit=PAGE, order=order), clock, 3)
         bar = BARS_MS.get(name.split(":")[0], BAR_MS)
         over = " OVER" if max(alone, ranged) > bar else ""
         figures[name] = f"{alone:,.0f} / {ranged:,.0f} / {counted:,.0f}{over}"

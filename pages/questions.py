@@ -8,7 +8,15 @@ import streamlit as st
 
 from app import ui
 from app.panels.questions.cases import render_add_to_cases
-from app.panels.questions.filters import clear_filters, read_pairs, render_filters, render_form
+from app.panels.questions.filters import (
+    ORDERS,
+    clear_filters,
+    read_order,
+    read_pairs,
+    render_filters,
+    render_form,
+    render_order,
+)
 from app.panels.questions.judging import render_judging
 from app.panels.questions.quality import render_quality
 from app.panels.questions.question import render_question
@@ -38,7 +46,7 @@ from app.visitor import may_read_questions
 from core.coverage.assignments import TopicAssignments
 from core.drift.present import LowScores
 from core.errors import InvalidInput
-from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
+from core.log.filters import MOST_SORTED, Cursor, LoggedQuestion, Order, QuestionFilter, read_cursor
 from core.log.values import States
 from core.questions.wanted import Pairs, ShownSpan, make_filter
 from core.wording.counts import count_of
@@ -98,7 +106,9 @@ def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_read
     if share and share.rows - share.covered > MOST_COUNTED * 10:
         detail += f" The search index covers {share.covered / share.rows:.0%} of the log so far: filters are slower."
     if not chosen.pairs:
-        ui.render_verdict(f"{total}, newest first.", ui.StatusLook("All", "gray", ui.Mark.LIST), detail=detail)
+        ui.render_verdict(
+            f"{total}, {ORDERS[read_order()].lower()}.", ui.StatusLook("All", "gray", ui.Mark.LIST), detail=detail
+        )
         return
     count = load_count(chosen.wanted)
     told = f"More than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
@@ -129,22 +139,27 @@ def find_named(name: str, frame: ui.Frame) -> LoggedQuestion | None:
     return found[0] if found else None
 
 
-def read_after() -> Cursor | None:
-    """Where the page begins that the address names; at the newest question for anything else."""
+def read_after(order: Order) -> Cursor | None:
+    """Where the page begins that the address names; at the first question for anything else."""
     try:
-        return read_cursor(st.query_params["after"]) if "after" in st.query_params else None
+        return read_cursor(st.query_params["after"], order) if "after" in st.query_params else None
     except InvalidInput:
         return None
 
 
 def render_list(chosen: Chosen, low: LowScores, frame: ui.Frame, topics: TopicAssignments | None) -> None:
     """The table, its paging and files, and beside it the chosen question."""
-    after = read_after()
-    page = load_page(chosen.wanted, after)
+    order = read_order()
+    after = read_after(order)
+    page = load_page(chosen.wanted, after, order=order)
     if not page.questions:
-        st.caption("No question matches." if after is None else "There are no older questions.")
+        st.caption("No question matches." if after is None else "There are no more questions.")
         st.button("Clear all filters", on_click=clear_filters)
         return
+    if order is Order.LOWEST:
+        is_cut = load_count(chosen.wanted) > MOST_SORTED
+        among = f"Sorted are the newest {MOST_SORTED:,} that match: choose fewer days or a filter for the others. "
+        st.caption(f"{among if is_cut else ''}Questions without a score are left out.")
     named = find_named(st.query_params.get("question", ""), frame)
     kept = keep_selection("questions-table", [f"{each.environment} {each.retrieval_id}" for each in page.questions])
     is_split = named is not None or len(kept.places) == 1
@@ -156,8 +171,8 @@ def render_list(chosen: Chosen, low: LowScores, frame: ui.Frame, topics: TopicAs
             render_add_to_cases(selected, low.below, frame.environment, key="several")
         if selected:
             render_sending(selected, frame.environment)
-        render_paging(page, is_first=after is None)
-        render_files(chosen.wanted, selected, frame.environment)
+        render_paging(page, order, is_first=after is None)
+        render_files(chosen.wanted, order, selected, frame.environment)
     shown = selected[0] if len(selected) == 1 else named
     if right is not None and shown is not None:
         with right:
@@ -203,6 +218,7 @@ def render_questions(frame: ui.Frame) -> None:
         render_form(frame.scope, is_reader=is_reader)
         if is_reader:
             render_views(pairs, frame.environment)
+            render_order(read_order())
     ui.render_said(PLACE)
     if not is_reader:
         render_counts(states)

@@ -12,7 +12,7 @@ import click
 from app.commands.common import common, find_scope, make_embedder, open_store, settle_days, show
 from core.config import Config
 from core.errors import InvalidInput
-from core.log.filters import LoggedQuestion, QuestionFilter
+from core.log.filters import LoggedQuestion, Order, QuestionFilter
 from core.log.retrievals import list_scopes
 from quarterdeck.scope import Scope, make_scope
 from quarterdeck.store import Store
@@ -28,18 +28,32 @@ _LOW = "auto"
 )  # fmt: skip
 @click.option("--topic", metavar="TOPIC", help="Only those of a topic of the last seven days: its number, id or label.")
 @click.option("--search", default="", metavar="TEXT", help="Only those with these words, or words that begin so.")
+@click.option(
+    "--sort", type=click.Choice([str(each) for each in Order]), default=str(Order.NEWEST), show_default=True,
+    help="Which come first; lowest sorts the newest 10,000 that have a score.",
+)  # fmt: skip
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most this many.")
 @common
 def questions(
-    config: Config, *, service: str | None, low: str | None, topic: str | None, search: str, limit: int, as_json: bool
+    config: Config,
+    *,
+    service: str | None,
+    low: str | None,
+    topic: str | None,
+    search: str,
+    sort: str,
+    limit: int,
+    as_json: bool,
 ) -> None:
-    """List questions, newest first: of every environment and service unless --environment or --service narrows it.
+    """List questions, newest first by default.
+
+    They are of every environment and service unless --environment or --service narrows it.
 
     What --json prints can be imported again with quarterdeck import.
 
     Example: quarterdeck questions --service answers --low --limit 20 --json
     """
-    from core.log.questions import list_newest
+    from core.log.questions import list_matching
     from core.log.services import get_service
     from core.questions.files import to_record
 
@@ -47,8 +61,10 @@ def questions(
     given = click.get_current_context().params.get("environment")
     scope = Scope(make_scope(given).environment if given else "", make_scope(None, service).service if service else "")
     wanted = _narrow(config, store, QuestionFilter(scope=scope, search=search), low=low, topic=topic)
-    listed = (list_newest(store, each, limit=limit) for each in wanted)
-    found = list(islice(merge(*listed, key=attrgetter("ts"), reverse=True), limit))
+    order = Order(sort)
+    listed = (list_matching(store, each, limit=limit, order=order) for each in wanted)
+    by = attrgetter("similarity" if order is Order.LOWEST else "ts")
+    found = list(islice(merge(*listed, key=by, reverse=order is Order.NEWEST), limit))
     if not found:
         click.echo("no question in the log is one of these", err=True)
     services = {name: get_service(store, name) for name in {question.service for question in found}}

@@ -22,7 +22,7 @@ from core.indexes.backends import Passage, open_indexes
 from core.indexes.builds import find_live
 from core.indexes.registry import Index, list_indexes
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from quarterdeck.store import Store
 
 REFUSAL = "The documents do not contain the answer, so a refusal is right."
@@ -135,7 +135,7 @@ def _find_newest(store: Store, coverage: Coverage, texts: Sequence[str]) -> dict
     window, found = coverage.window, dict[str, LoggedQuestion]()
     for text in texts:
         wanted = QuestionFilter(scope=coverage.scope, texts=(text,), start_ms=window.start_ms, end_ms=window.end_ms)
-        for question in list_newest(store, wanted, limit=1):
+        for question in list_matching(store, wanted, limit=1):
             found[text] = question
     return found
 

@@ -9,7 +9,7 @@ from core.coverage.topics import Topic
 from core.drift.present import LowScores
 from core.errors import NotFound
 from core.log.filters import QuestionFilter
-from core.log.questions import list_newest, with_spellings
+from core.log.questions import list_matching, with_spellings
 from core.log.services import get_service
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
@@ -54,7 +54,7 @@ def link_traces(
         scope=scope, texts=tuple(texts), start_ms=start_ms, end_ms=end_ms, below=low.below, bounds=low.bounds
     )
     links: dict[str, str] = {}
-    for question in list_newest(store, wanted, limit=_MOST_READ):
+    for question in list_matching(store, wanted, limit=_MOST_READ):
         if question.trace_id:
             links.setdefault(question.query, service.link_to(question.trace_id))
     return links

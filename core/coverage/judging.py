@@ -23,7 +23,7 @@ from core.indexes.registry import Index, list_aliases, list_indexes, list_swaps
 from core.indexes.retention import Swap
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.log.judgments import QuestionJudgment, find_judged, save_judgments
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.retrievals import last_days, list_scopes, today_in
 from core.log.values import normalize_query
 from quarterdeck.clock import to_ms
@@ -60,7 +60,7 @@ def judge_questions(
         return 0
     today = today_in(store, scope, now=now)
     wanted = QuestionFilter(scope=scope, start_ms=last_days(WINDOW_DAYS, until=today).start_ms)
-    questions = [each for each in list_newest(store, wanted, limit=MOST_QUESTIONS) if each.query]
+    questions = [each for each in list_matching(store, wanted, limit=MOST_QUESTIONS) if each.query]
     since = max(to_ms(index.built) for index in usable)
     known = find_judged(store, scope.environment, [each.retrieval_id for each in questions], since_ms=since)
     if all(each.retrieval_id in known for each in questions):
@@ -93,7 +93,7 @@ def count_findings(store: Store, coverage: Coverage) -> dict[str, Counter[Covera
         for member in topic.members
     }
     found: defaultdict[str, Counter[CoverageFinding]] = defaultdict(Counter)
-    for question in list_newest(store, wanted, limit=_MOST_LOW):
+    for question in list_matching(store, wanted, limit=_MOST_LOW):
         topic = topic_of.get(normalize_query(question.query))
         if topic and question.finding:
             found[topic][CoverageFinding(question.finding)] += question.weight

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from core.log.calendars import Calendar
 from core.log.clickhouse_rows import list_conditions, list_rows, word_low
-from core.log.filters import Cursor, FoundRow, QuestionFilter
+from core.log.filters import Cursor, FoundRow, Order, QuestionFilter
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -182,9 +182,11 @@ class ClickHouseLogReader:
             start=start_ms, end=end_ms, **_names(scope),
         )  # fmt: skip
 
-    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
-        """Return the rows that meet a filter, newest first, those after a cursor."""
-        return list_rows(self._log, wanted, limit, after)
+    def list_rows(
+        self, wanted: QuestionFilter, limit: int, after: Cursor | None, order: Order = Order.NEWEST
+    ) -> list[FoundRow]:
+        """Return the first rows that meet a filter, those after a cursor."""
+        return list_rows(self._log, wanted, limit, after, order)
 
     def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
         """Return how many rows meet a filter; with `most`, counting ends there."""

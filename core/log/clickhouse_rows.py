@@ -1,11 +1,20 @@
-"""Gateway to the rows of a retrieval log in ClickHouse that meet a filter, newest first."""
+"""Gateway to the rows of a retrieval log in ClickHouse that meet a filter, in an order."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from core.log.filters import ROW_COLUMNS, Cursor, FoundRow, QuestionFilter
+from core.log.filters import (
+    MOST_SORTED,
+    ROW_COLUMNS,
+    SCORE_COLUMN,
+    Cursor,
+    FoundRow,
+    Order,
+    QuestionFilter,
+    pick_lowest,
+)
 from core.log.search_terms import split_words
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.clock import DAY_MS
@@ -18,19 +27,63 @@ _KEY = f"ifNull(retrieval_id, {_HASH})"
 _FIRST_WINDOW_MS, _GROWTH = DAY_MS, 4
 
 
-def list_rows(log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
-    """Return the first rows after a cursor, at most `limit`.
+def list_rows(
+    log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cursor | None, order: Order
+) -> list[FoundRow]:
+    """Return the first rows after a cursor, at most `limit`."""
+    if order is Order.LOWEST:
+        return _list_lowest(log, wanted, limit, after)
+    query = _Query(wanted, ", ".join((*ROW_COLUMNS, "environment, service")), is_newest=order is Order.NEWEST)
+    found = _list_first(log, query, limit, after)
+    return [FoundRow(Cursor(values[0], key), values) for key, *values in found]
 
-    Windows that grow backwards are read until there are enough: the newest ones are mostly in the first.
+
+class _Query(NamedTuple):
+    """What is selected of which rows, and whether the newest come first or the oldest."""
+
+    wanted: QuestionFilter
+    columns: str
+    is_newest: bool = True
+    further: str = "1"
+
+
+def _list_first(log: ClickHouseLog, query: _Query, limit: int, after: Cursor | None) -> list[Sequence[Any]]:
+    """Return key and columns of the first rows after a cursor.
+
+    Windows that grow away from it are read until there are enough: the newest ones are mostly in the first.
     """
-    ((first_ms, last_ms),) = _select(log, wanted, "min(ts_ms), max(ts_ms)")
-    end_ms = last_ms + 1 if after is None else min(after.ts_ms, last_ms) + 1
-    size_ms, found = _FIRST_WINDOW_MS, list[FoundRow]()
-    while len(found) < limit and end_ms > first_ms:
-        inside = replace(wanted, start_ms=max(end_ms - size_ms, wanted.start_ms or 0), end_ms=end_ms)
+    ((start_ms, last_ms),) = _select(log, query.wanted, "min(ts_ms), max(ts_ms)")
+    end_ms = last_ms + 1
+    if after is not None and query.is_newest:
+        end_ms = min(after.ts_ms + 1, end_ms)
+    elif after is not None:
+        start_ms = max(after.ts_ms, start_ms)
+    size_ms, found = _FIRST_WINDOW_MS, list[Sequence[Any]]()
+    while len(found) < limit and end_ms > start_ms:
+        if query.is_newest:
+            first_ms, ends_ms, end_ms = max(end_ms - size_ms, start_ms), end_ms, end_ms - size_ms
+        else:
+            first_ms, ends_ms, start_ms = start_ms, min(start_ms + size_ms, end_ms), start_ms + size_ms
+        inside = query._replace(wanted=replace(query.wanted, start_ms=first_ms, end_ms=ends_ms))
         found += _list_inside(log, inside, limit - len(found), after)
-        end_ms, size_ms = end_ms - size_ms, size_ms * _GROWTH
+        size_ms *= _GROWTH
     return found
+
+
+def _list_lowest(log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
+    """Return the rows with the lowest similarity among the newest MOST_SORTED: their keys are found first."""
+    newest = _list_first(log, _Query(wanted, "ts_ms, score", further="score IS NOT NULL"), MOST_SORTED, None)
+    last = None if after is None or after.score is None else (after.score, after.ts_ms, after.key)
+    lowest = pick_lowest(((score, ts_ms, key) for key, ts_ms, score in newest), limit, last)
+    conditions, values = list_conditions(wanted)
+    found = log.query(
+        f"SELECT {_KEY} AS row_key, {', '.join(ROW_COLUMNS)}, environment, service FROM {log.database}.retrievals "
+        f"WHERE {' AND '.join(conditions) or '1'} AND has({{times:Array(Int64)}}, ts_ms) "
+        f"AND has({{keys:Array(String)}}, {_KEY})",
+        times=[ts_ms for _, ts_ms, _ in lowest], keys=[key for *_, key in lowest], **values,
+    )  # fmt: skip
+    rows = {(row[SCORE_COLUMN], row[0], key): row for key, *row in found}
+    return [FoundRow(Cursor(each[1], each[2], each[0]), rows[each]) for each in lowest if each in rows]
 
 
 def _select(log: ClickHouseLog, wanted: QuestionFilter, what: str) -> Sequence[Sequence[Any]]:
@@ -42,17 +95,18 @@ def _select(log: ClickHouseLog, wanted: QuestionFilter, what: str) -> Sequence[S
     return log.query(f"SELECT {what} FROM {log.database}.retrievals WHERE {where}", **values)
 
 
-def _list_inside(log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
-    conditions, values = list_conditions(wanted)
+def _list_inside(log: ClickHouseLog, query: _Query, limit: int, after: Cursor | None) -> Sequence[Sequence[Any]]:
+    conditions, values = list_conditions(query.wanted)
+    sign, order = ("<", " DESC") if query.is_newest else (">", "")
     if after is not None:
-        conditions.append(f"ts_ms <= {{at:Int64}} AND (ts_ms < {{at:Int64}} OR {_KEY} < {{key:String}})")
+        conditions.append(f"ts_ms {sign}= {{at:Int64}} AND (ts_ms {sign} {{at:Int64}} OR {_KEY} {sign} {{key:String}})")
         values |= {"at": after.ts_ms, "key": after.key}
-    found = log.query(
-        f"SELECT {_KEY} AS row_key, {', '.join(ROW_COLUMNS)}, environment, service FROM {log.database}.retrievals "
-        f"WHERE {' AND '.join(conditions) or '1'} ORDER BY ts_ms DESC, row_key DESC LIMIT {{most:Int64}}",
+    return log.query(
+        f"SELECT {_KEY} AS row_key, {query.columns} FROM {log.database}.retrievals "
+        f"WHERE {' AND '.join([*conditions, query.further])} ORDER BY ts_ms{order}, row_key{order} "
+        "LIMIT {most:Int64}",
         most=limit, **values,
     )  # fmt: skip
-    return [FoundRow(Cursor(values[0], key), values) for key, *values in found]
 
 
 def list_conditions(wanted: QuestionFilter) -> tuple[list[str], dict[str, Any]]:

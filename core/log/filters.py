@@ -1,12 +1,15 @@
-"""Rule: which questions of the log are wanted, and a question as pages, commands and exports show it.
+"""Rule: which questions of the log are wanted, in which order, and a question as pages and exports show it.
 
 `questions.py` reads them; `sql_rows.py` and `clickhouse_rows.py` turn a filter into statements.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from core.errors import InvalidInput
@@ -18,6 +21,7 @@ from quarterdeck.similarity import COSINE
 
 ANSWERABILITY, OWN_SOURCE = "answerability", "quarterdeck"  # the score by which the deck judges a question
 MOST_SEARCHED = 1_000  # characters of the words that are searched for
+MOST_SORTED = 10_000  # questions among which those of the lowest score are found
 LABELS = ("arm", "prompt_version", "index_version", "model")
 # What a reader selects of each row, in this order, before its environment and service.
 ROW_COLUMNS = (
@@ -25,28 +29,68 @@ ROW_COLUMNS = (
     "user_id", "arm", "prompt_version", "index_version", "model", "documents", "attributes", "trace_id", "span_id",
     "answer", "latency_ms", "cost_usd", "tokens", "feedback", "faithfulness", "weight",
 )  # fmt: skip
+SCORE_COLUMN = ROW_COLUMNS.index("score")
+
+
+_CURSOR = re.compile(r"(?:(?P<score>[-+.e\d]{1,30})_)?(?P<ts_ms>\d{1,15})\.(?P<key>.+)", re.ASCII | re.DOTALL)
+
+
+class Order(StrEnum):
+    """In which order questions are listed.
+
+    LOWEST begins with the lowest similarity among the newest MOST_SORTED that match and have one; of equal ones, the
+    newest is first.
+    """
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    LOWEST = "lowest"
 
 
 class Cursor(NamedTuple):
-    """Where a page of questions ended: the time of its last row, and its key among rows of that time."""
+    """Where a page of questions ended: the time of its last row, and its key among rows of that time.
+
+    `score` is that row's similarity where the questions are listed by it.
+    """
 
     ts_ms: int
     key: str
+    score: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.ts_ms}.{self.key}"
+        return f"{'' if self.score is None else f'{self.score!r}_'}{self.ts_ms}.{self.key}"
 
 
-def read_cursor(text: str) -> Cursor:
-    """Return the cursor that `str` wrote. Raises InvalidInput.
+def read_cursor(text: str, order: Order = Order.NEWEST) -> Cursor:
+    """Return the cursor that `str` wrote for a page in this order. Raises InvalidInput.
 
     >>> read_cursor("1772366400000.17")
-    Cursor(ts_ms=1772366400000, key='17')
+    Cursor(ts_ms=1772366400000, key='17', score=None)
     """
-    ts_ms, _, key = text.partition(".")
-    if not ts_ms.isascii() or not ts_ms.isdigit() or len(ts_ms) > 15 or not key:
+    found = _CURSOR.fullmatch(text)
+    try:
+        score = float(found["score"]) if found and found["score"] else None
+    except ValueError:
+        found = None
+    if found is None or (order is Order.LOWEST) is (score is None):
         raise InvalidInput("cursor", f"must be one that a page of questions gave, not {text[:40]!r}")
-    return Cursor(int(ts_ms), key)
+    return Cursor(int(found["ts_ms"]), found["key"], score)
+
+
+Scored = tuple[float, int, Any]  # a row's similarity, its time, and its key
+
+
+def pick_lowest(rows: Iterable[Scored], limit: int, after: Scored | None) -> list[Scored]:
+    """Return the rows with the lowest scores, the newest of equal ones first, those after one.
+
+    >>> pick_lowest([(0.4, 7, 1), (0.2, 8, 2), (0.4, 9, 3)], 2, None)
+    [(0.2, 8, 2), (0.4, 9, 3)]
+    """
+    ordered = sorted(sorted(rows, key=itemgetter(1, 2), reverse=True), key=itemgetter(0))
+    if after is not None:
+        score, *place = after
+        ordered = [row for row in ordered if row[0] > score or (row[0] == score and row[1:] < tuple(place))]
+    return ordered[:limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +219,7 @@ class LoggedQuestion:
 
 @dataclass(frozen=True, slots=True)
 class QuestionPage:
-    """Some questions, newest first; `following` is where the next page begins, None after the last one."""
+    """Some questions in their order; `following` is where the next page begins, None after the last one."""
 
     questions: tuple[LoggedQuestion, ...]
     following: Cursor | None

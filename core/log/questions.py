@@ -1,4 +1,4 @@
-"""Gateway to the questions of the log, one by one: pages of them by a filter, newest first, with their scores."""
+"""Gateway to the questions of the log, one by one: pages of them by a filter, in an order, with their scores."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -7,7 +7,7 @@ from dataclasses import replace
 from sqlalchemy import select
 
 from core.errors import InvalidInput
-from core.log.filters import Cursor, GivenScore, LoggedQuestion, QuestionFilter, QuestionPage, read_question
+from core.log.filters import Cursor, GivenScore, LoggedQuestion, Order, QuestionFilter, QuestionPage, read_question
 from core.log.readers import open_reader
 from core.log.values import normalize_query
 from quarterdeck.log import SqlLog, as_log
@@ -20,14 +20,21 @@ _MOST_JUDGED = 20_000
 _SLICE = 500
 
 
-def list_page(store: Store, wanted: QuestionFilter, *, limit: int = 50, after: Cursor | None = None) -> QuestionPage:
-    """Return the newest questions that meet a filter, those after a cursor, with the scores that came later.
+def list_page(
+    store: Store,
+    wanted: QuestionFilter,
+    *,
+    limit: int = 50,
+    after: Cursor | None = None,
+    order: Order = Order.NEWEST,
+) -> QuestionPage:
+    """Return the first questions that meet a filter, those after a cursor, with the scores that came later.
 
     Raises SourceUnavailable, and InvalidInput for a limit outside 1 to 1,000.
     """
     if not 1 <= limit <= MOST_ON_A_PAGE:
         raise InvalidInput("limit", f"must be 1 to {MOST_ON_A_PAGE:,}, not {limit}")
-    rows = open_reader(store).list_rows(_name_judged(store, wanted), limit + 1, after)
+    rows = open_reader(store).list_rows(_name_judged(store, wanted), limit + 1, after, order)
     found = [read_question(row) for row in rows[:limit]]
     following = rows[limit - 1].cursor if len(rows) > limit else None
     given = list_scores(store, [(question.environment, question.retrieval_id) for question in found])
@@ -35,11 +42,13 @@ def list_page(store: Store, wanted: QuestionFilter, *, limit: int = 50, after: C
     return QuestionPage(tuple(judged), following)
 
 
-def list_newest(store: Store, wanted: QuestionFilter, *, limit: int) -> Iterator[LoggedQuestion]:
-    """Yield the newest questions that meet a filter, at most `limit`, read page by page."""
+def list_matching(
+    store: Store, wanted: QuestionFilter, *, limit: int, order: Order = Order.NEWEST
+) -> Iterator[LoggedQuestion]:
+    """Yield the first questions that meet a filter, at most `limit`, read page by page."""
     after: Cursor | None = None
     while limit > 0:
-        page = list_page(store, wanted, limit=min(limit, MOST_ON_A_PAGE), after=after)
+        page = list_page(store, wanted, limit=min(limit, MOST_ON_A_PAGE), after=after, order=order)
         yield from page.questions
         limit, after = limit - len(page.questions), page.following
         if after is None:

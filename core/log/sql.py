@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, f
 from core.log.calendars import Calendar
 from core.log.document_rows import sum_documents
 from core.log.ends import find_ends
-from core.log.filters import Cursor, FoundRow, QuestionFilter
+from core.log.filters import Cursor, FoundRow, Order, QuestionFilter
 from core.log.sql_rows import count_rows, list_conditions, list_low, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
@@ -228,12 +228,14 @@ class SqlLogReader:
             within = _within(document_days.c.scope_id, scope)
             return sum_documents(connection, within, start_ms, end_ms, is_one=all(scope))
 
-    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
-        """Return the rows that meet a filter, newest first, those after a cursor."""
+    def list_rows(
+        self, wanted: QuestionFilter, limit: int, after: Cursor | None, order: Order = Order.NEWEST
+    ) -> list[FoundRow]:
+        """Return the first rows that meet a filter, those after a cursor."""
         named = _ids(wanted.scope).add_columns(scopes.c.environment, scopes.c.service)
         with self._store.read() as connection:
             found = {scope_id: Scope(*names) for scope_id, *names in connection.execute(named)}
-            return list_rows(connection, found, wanted, limit, after)
+            return list_rows(connection, found, wanted, limit, after, order)
 
     def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
         """Return how many rows meet a filter; with `most`, counting ends there."""

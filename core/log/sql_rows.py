@@ -1,4 +1,4 @@
-"""Gateway to the rows of a retrieval log in SQLite or PostgreSQL that meet a filter, newest first.
+"""Gateway to the rows of a retrieval log in SQLite or PostgreSQL that meet a filter, in an order.
 
 A filter with terms is looked up in the search index (`sql_search.py`). Without, each scope is read in the order of its
 index by time, so that a page of a log of millions of rows costs what the page holds.
@@ -6,12 +6,21 @@ index by time, so that a page of a log of millions of rows costs what the page h
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, and_, cast, func, literal_column, or_, select
 
-from core.log.filters import ROW_COLUMNS, Cursor, FoundRow, QuestionFilter
+from core.log.filters import (
+    MOST_SORTED,
+    ROW_COLUMNS,
+    SCORE_COLUMN,
+    Cursor,
+    FoundRow,
+    Order,
+    QuestionFilter,
+    pick_lowest,
+)
 from core.log.search_terms import SearchTerms, holds_words, split_words
 from core.log.sql_search import Wanted, find_places
 from quarterdeck.retrieval import EMPTY, SCORED
@@ -24,10 +33,20 @@ _LONGEST_KEY = 18  # digits of a row number
 
 
 def list_rows(
-    connection: Connection, named: Mapping[int, Scope], wanted: QuestionFilter, limit: int, after: Cursor | None
+    connection: Connection,
+    named: Mapping[int, Scope],
+    wanted: QuestionFilter,
+    limit: int,
+    after: Cursor | None,
+    order: Order,
 ) -> list[FoundRow]:
     """Return the first rows after a cursor, at most `limit`, of the scopes with these ids."""
-    return list(_read_rows(connection, named, _list_places(connection, named, wanted, limit=limit, after=after)))
+    if order is Order.LOWEST:
+        ids = _list_lowest(connection, named, wanted, limit=limit, after=after)
+    else:
+        places = _list_places(connection, named, wanted, limit=limit, after=after, is_newest=order is Order.NEWEST)
+        ids = [row_id for _, row_id in places]
+    return list(_read_rows(connection, named, ids, with_score=order is Order.LOWEST))
 
 
 def count_rows(connection: Connection, scopes: Iterable[int], wanted: QuestionFilter, most: int) -> int:
@@ -36,25 +55,53 @@ def count_rows(connection: Connection, scopes: Iterable[int], wanted: QuestionFi
 
 
 def _list_places(
-    connection: Connection, scope_ids: Iterable[int], wanted: QuestionFilter, *, limit: int, after: Cursor | None
+    connection: Connection,
+    scope_ids: Iterable[int],
+    wanted: QuestionFilter,
+    *,
+    limit: int,
+    after: Cursor | None,
+    is_newest: bool = True,
+    further: Sequence[ColumnElement[bool]] = (),
 ) -> list[tuple[int, int]]:
+    """Return time and number of the newest or oldest rows that meet a filter and further conditions."""
     c = retrievals.c
-    conditions = list_conditions(connection, wanted)
-    end_ms = wanted.end_ms
-    if after is not None:
-        key = int(after.key) if after.key.isdecimal() and len(after.key) <= _LONGEST_KEY else 0
-        conditions.append(and_(c.ts_ms <= after.ts_ms, or_(c.ts_ms < after.ts_ms, c.id < key)))
+    conditions = [*list_conditions(connection, wanted), *further]
+    start_ms, end_ms = wanted.start_ms, wanted.end_ms
+    if after is not None and is_newest:
+        conditions.append(and_(c.ts_ms <= after.ts_ms, or_(c.ts_ms < after.ts_ms, c.id < _read_key(after))))
         end_ms = min(after.ts_ms + 1, end_ms or after.ts_ms + 1)
+    elif after is not None:
+        conditions.append(and_(c.ts_ms >= after.ts_ms, or_(c.ts_ms > after.ts_ms, c.id > _read_key(after))))
+        start_ms = max(after.ts_ms, start_ms or after.ts_ms)
     places: list[tuple[int, int]] = []
     for scope_id in scope_ids:
-        rows = Wanted(scope_id, SearchTerms.of_filter(scope_id, wanted), conditions)
+        rows = Wanted(scope_id, SearchTerms.of_filter(scope_id, wanted), conditions, is_newest)
         found = None
         if not rows.terms.is_empty and not wanted.retrieval_id:
-            found = find_places(connection, rows, limit=limit, start_ms=wanted.start_ms, end_ms=end_ms)
+            found = find_places(connection, rows, limit=limit, start_ms=start_ms, end_ms=end_ms)
         if found is None:
-            found = [(ts_ms, number) for ts_ms, number in fetch_many(connection, rows.newest((), limit))]
+            found = [(ts_ms, number) for ts_ms, number in fetch_many(connection, rows.first((), limit))]
         places += found
-    return nlargest(limit, places)
+    return nlargest(limit, places) if is_newest else nsmallest(limit, places)
+
+
+def _list_lowest(
+    connection: Connection, scope_ids: Iterable[int], wanted: QuestionFilter, *, limit: int, after: Cursor | None
+) -> list[int]:
+    """Return the numbers of the rows with the lowest similarity among the newest MOST_SORTED."""
+    c, found = retrievals.c, list[tuple[float, int, int]]()
+    has_score = [c.score.is_not(None)]
+    places = _list_places(connection, scope_ids, wanted, limit=MOST_SORTED, after=None, further=has_score)
+    for start in range(0, len(places), _SLICE):
+        query = select(c.score, c.ts_ms, c.id).where(c.id.in_([row_id for _, row_id in places[start : start + _SLICE]]))
+        found += [(score, ts_ms, row_id) for score, ts_ms, row_id in fetch_many(connection, query)]
+    last = None if after is None or after.score is None else (after.score, after.ts_ms, _read_key(after))
+    return [row_id for *_, row_id in pick_lowest(found, limit, last)]
+
+
+def _read_key(cursor: Cursor) -> int:
+    return int(cursor.key) if cursor.key.isdecimal() and len(cursor.key) <= _LONGEST_KEY else 0
 
 
 def list_conditions(connection: Connection, wanted: QuestionFilter) -> list[ColumnElement[bool]]:
@@ -154,11 +201,15 @@ def _is_named(name: str) -> ColumnElement[bool]:
     return c.retrieval_id == name
 
 
-def _read_rows(connection: Connection, named: Mapping[int, Scope], places: list[tuple[int, int]]) -> Iterable[FoundRow]:
-    c = retrievals.c
+def _read_rows(
+    connection: Connection, named: Mapping[int, Scope], ids: Sequence[int], *, with_score: bool
+) -> Iterable[FoundRow]:
+    """Return the rows with these numbers, in their order."""
+    c, found = retrievals.c, dict[str, FoundRow]()
     columns = [c[name] for name in ROW_COLUMNS]
-    for start in range(0, len(places), _SLICE):
-        ids = [row_id for _, row_id in places[start : start + _SLICE]]
-        query = select(cast(c.id, String), *columns, c.scope_id).where(c.id.in_(ids))
-        for key, *values, scope_id in fetch_many(connection, query.order_by(c.ts_ms.desc(), c.id.desc()), exact=True):
-            yield FoundRow(Cursor(values[0], key), (*values, *named[scope_id]))
+    for start in range(0, len(ids), _SLICE):
+        query = select(cast(c.id, String), *columns, c.scope_id).where(c.id.in_(ids[start : start + _SLICE]))
+        for key, *values, scope_id in fetch_many(connection, query, exact=True):
+            cursor = Cursor(values[0], key, values[SCORE_COLUMN] if with_score else None)
+            found[key] = FoundRow(cursor, (*values, *named[scope_id]))
+    return (found[key] for each in ids if (key := str(each)) in found)

@@ -1,12 +1,13 @@
-"""Gateway to the search index of a log in SQLite or PostgreSQL: finds the newest rows that meet a filter, by its terms.
+"""Gateway to the search index of a log in SQLite or PostgreSQL: finds the first rows that meet a filter, by its terms.
 
-Slices of the log are searched by the time of their newest row, until no other one can hold a newer match. Rows that the
+Slices of the log are searched by the time of their newest row, until no other one can hold a newer match; or from the
+oldest on. Rows that the
 index does not cover yet are compared one by one. Every row found is compared with the whole filter.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from itertools import groupby
 from typing import NamedTuple
 
@@ -39,17 +40,27 @@ class Wanted(NamedTuple):
     scope_id: int
     terms: SearchTerms
     conditions: Sequence[ColumnElement[bool]]
+    is_newest: bool = True  # the newest are wanted first, else the oldest
 
     def of_numbers(self, numbered: ColumnElement[bool]) -> Select[int, int]:
         """Return the query for the rows among some numbers. The sign keeps databases from the index by time."""
         c = retrievals.c
         return select(c.ts_ms, c.id).where(numbered, literal_column("+scope_id") == self.scope_id, *self.conditions)
 
-    def newest(self, inside: Sequence[ColumnElement[bool]], limit: int) -> Select[int, int]:
-        """Return the query for the newest of some rows, in the order of time."""
+    def first(self, inside: Sequence[ColumnElement[bool]], limit: int) -> Select[int, int]:
+        """Return the query for the first of some rows, in the order of time."""
         c = retrievals.c
         query = select(c.ts_ms, c.id).where(c.scope_id == self.scope_id, *inside, *self.conditions)
-        return query.order_by(c.ts_ms.desc(), c.id.desc()).limit(limit)
+        order = (c.ts_ms.desc(), c.id.desc()) if self.is_newest else (c.ts_ms, c.id)
+        return query.order_by(*order).limit(limit)
+
+    def pick(self, limit: int, places: Iterable[Place]) -> list[Place]:
+        """Return the first of some places."""
+        return nlargest(limit, places) if self.is_newest else nsmallest(limit, places)
+
+    def comes_before(self, place: Place, of: "_Slice") -> bool:
+        """Whether a place comes before all that a slice may hold."""
+        return place[0] > of.last_ms if self.is_newest else place[0] < of.first_ms
 
 
 class _Slice(NamedTuple):
@@ -65,7 +76,7 @@ class _Slice(NamedTuple):
 def find_places(
     connection: Connection, wanted: Wanted, *, limit: int, start_ms: int | None, end_ms: int | None
 ) -> list[Place] | None:
-    """Return the newest rows that meet all conditions, at most `limit`; None where the index covers too little.
+    """Return the first rows that meet all conditions, at most `limit`; None where the index covers too little.
 
     No row outside the window meets the conditions.
     """
@@ -74,24 +85,25 @@ def find_places(
     if sum(last - first for first, last in unpacked) > MOST_UNPACKED:
         return None
     found = [place for first, last in unpacked for place in _compare(connection, first, last, wanted)]
-    found = nlargest(limit, found)
+    found = wanted.pick(limit, found)
     left = [
         each for each in packed
         if (end_ms is None or each.first_ms < end_ms) and (start_ms is None or each.last_ms >= start_ms)
     ]  # fmt: skip
+    left.sort(key=lambda each: -each.last_ms if wanted.is_newest else each.first_ms)
     for batch in _list_batches(left):
-        if len(found) == limit and found[-1][0] > batch[0].last_ms:
+        if len(found) == limit and wanted.comes_before(found[-1], batch[0]):
             break
         for each, places in _look_up(connection, wanted.terms, batch):
-            if len(found) < limit or found[-1][0] <= each.last_ms:
-                found = nlargest(limit, [*found, *_check(connection, each, places, wanted, limit)])
+            if len(found) < limit or not wanted.comes_before(found[-1], each):
+                found = wanted.pick(limit, [*found, *_check(connection, each, places, wanted, limit)])
     return found
 
 
 def _list_packed(connection: Connection) -> list[_Slice]:
-    """Return the slices that the index covers, with the newest rows first."""
+    """Return the slices that the index covers."""
     s = search_slices.c
-    query = select(s.slice, s.first_ms, s.last_ms).where(s.packed_ms.is_not(None)).order_by(s.last_ms.desc())
+    query = select(s.slice, s.first_ms, s.last_ms).where(s.packed_ms.is_not(None))
     return [_Slice(*row) for row in connection.execute(query)]
 
 
@@ -126,17 +138,17 @@ def _list_batches(slices: Sequence[_Slice]) -> Iterator[Sequence[_Slice]]:
 def _look_up(
     connection: Connection, terms: SearchTerms, batch: Sequence[_Slice]
 ) -> Iterator[tuple[_Slice, FoundPlaces]]:
-    """Yield the slices that may hold rows with all terms, with the places of these."""
-    by_number = {each.number: each for each in batch}
-    left = dict.fromkeys(by_number, EVERYWHERE)
+    """Yield the slices that may hold rows with all terms, with the places of these, in their order."""
+    left = {each.number: EVERYWHERE for each in batch}
     for keys in terms.keys:
         found = [_find_key(connection, key, left) for key in keys]
         left = _narrow(left, reduce(_merge, found))
     for word in terms.beginnings:
         packs = _read_packs(connection, part_of_word(word), left)
         left = _narrow(left, {number: find_beginning(packed, word) for number, packed in packs})
-    for number in sorted(left, key=lambda number: by_number[number].last_ms, reverse=True):
-        yield by_number[number], left[number]
+    for each in batch:
+        if each.number in left:
+            yield each, left[each.number]
 
 
 def _find_key(connection: Connection, key: int, within: Iterable[int]) -> dict[int, FoundPlaces]:
@@ -162,10 +174,10 @@ def _read_packs(connection: Connection, part: int, numbers: Iterable[int]) -> It
 
 
 def _check(connection: Connection, of: _Slice, found: FoundPlaces, wanted: Wanted, limit: int) -> list[Place]:
-    """Return the newest rows at these places of a slice that are wanted."""
+    """Return the first rows at these places of a slice that are wanted."""
     c = retrievals.c
     if found.is_common:  # so many that the newest ones are soon found in the order of time
-        query = wanted.newest((of.rows, c.ts_ms >= of.first_ms, c.ts_ms <= of.last_ms), limit)
+        query = wanted.first((of.rows, c.ts_ms >= of.first_ms, c.ts_ms <= of.last_ms), limit)
         return _read(connection, query)
     numbers = (of.number * SEARCH_SLICE + found.places.astype(int)).tolist()
     places: list[Place] = []

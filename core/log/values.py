@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any, NamedTuple, Protocol
 
 from core.log.calendars import Calendar
-from core.log.filters import Cursor, FoundRow, QuestionFilter
+from core.log.filters import Cursor, FoundRow, Order, QuestionFilter
 from quarterdeck.clock import WEEK_MS, from_ms
 from quarterdeck.scope import Scope
 
@@ -296,8 +296,10 @@ class LogReader(Protocol):
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
         """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
 
-    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
-        """Return the rows that meet a filter, newest first, those after a cursor."""
+    def list_rows(
+        self, wanted: QuestionFilter, limit: int, after: Cursor | None, order: Order = Order.NEWEST
+    ) -> Sequence[FoundRow]:
+        """Return the first rows that meet a filter, those after a cursor."""
 
     def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
         """Return how many rows meet a filter; with `most`, counting ends there."""

@@ -11,6 +11,7 @@ from core.tracking.conventions import (
     EvaluatedRun,
     RunNames,
     clean_version,
+    find_cost,
     has_odd_mean,
     order_by_variety,
     read_evaluation,
@@ -214,9 +215,18 @@ def _enter(
     scale = max(scale, find_scale(max((each.faithfulness or 0.0 for each in evaluations), default=0.0)))
     in_order = iter(rescaled)
     return tuple(
-        _entrant(each, next(in_order) if isinstance(table, CaseTable) else table, scale, registered)
+        _entrant(
+            _price(each, table, names), next(in_order) if isinstance(table, CaseTable) else table, scale, registered
+        )
         for each, table in zip(evaluations, tables, strict=True)
     )
+
+
+def _price(each: EvaluatedRun, table: CaseTable | str, names: RunNames) -> EvaluatedRun:
+    """A run that logged its total cost alone, with the cost of a query: its table says how many there were."""
+    if each.cost_usd is not None or isinstance(table, str):
+        return each
+    return replace(each, cost_usd=find_cost(each.run, names, len(table.cases)))
 
 
 def _entrant(

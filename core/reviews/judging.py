@@ -11,7 +11,7 @@ from core.coverage.answerability import ANSWERS_FROM
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.questions import list_newest, list_page
+from core.log.questions import list_matching, list_page
 from core.log.retrievals import last_days, list_days, list_scopes, today_in
 from core.prompts import answers
 from core.prompts.answerers import SentenceVectors
@@ -102,7 +102,7 @@ def start_of_day(now: datetime) -> int:
 def _choose(store: Store, scope: Scope, *, now: datetime, per_day: int, most: int) -> list[tuple[LoggedQuestion, bool]]:
     """Return the answers that are judged next, each with whether it belongs to the sample."""
     wanted = QuestionFilter(scope=scope, start_ms=to_ms(now - timedelta(days=WINDOW_DAYS)), end_ms=to_ms(now) + 1)
-    newest = list(list_newest(store, wanted, limit=MOST_READ))
+    newest = list(list_matching(store, wanted, limit=MOST_READ))
     answered = [each for each in newest if each.answer and each.query]
     window = last_days(WINDOW_DAYS, until=today_in(store, scope, now=now))
     asked = sum(day.questions for day in list_days(store, window=window, scope=scope)) / WINDOW_DAYS

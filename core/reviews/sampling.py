@@ -6,7 +6,7 @@ from core.coverage.report import Coverage
 from core.drift.present import LowScores
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.retrievals import Window, find_bounds
 from core.log.values import normalize_query
 from core.reviews.drawing import draw, draw_evenly
@@ -50,7 +50,7 @@ def draw_items(
     filters = QuestionFilter(scope=scope, start_ms=start_ms, end_ms=end_ms)
     if wanted.rule in (ReviewRule.LOW, ReviewRule.TOPIC):
         filters = replace(filters, below=low.below, bounds=low.bounds)
-    found = _prefer_answered([each for each in list_newest(store, filters, limit=MOST_READ) if each.query])
+    found = _prefer_answered([each for each in list_matching(store, filters, limit=MOST_READ) if each.query])
     asked = {each.retrieval_id: to_ms(each.ts) for each in found}
     if wanted.rule is ReviewRule.TOPIC:
         if coverage is None:

@@ -146,8 +146,18 @@ def read_evaluation(
     cases = _find_count(run, names)
     faithfulness = _first(run.metrics, _faithfulness_names(run, names), highest=_HIGHEST)
     return EvaluatedRun(
-        run, prompt, version, faithfulness, _find_cost(run, names, cases), cases, _first(run.metrics, REFUSALS)
+        run, prompt, version, faithfulness, find_cost(run, names, cases), cases, _first(run.metrics, REFUSALS)
     )
+
+
+def find_cost(run: Run, names: RunNames, cases: int | None) -> float | None:
+    """Return the mean cost of a query in USD that a run logged, or its total cost divided by its number of cases."""
+    if names.cost:
+        return _first(run.metrics, (names.cost,))
+    alike = sorted((name for name in run.metrics if matches_cost(name)), key=len)
+    totals = sorted((name for name in run.metrics if matches_cost(name, is_total=True)), key=len)
+    cost, total = _first(run.metrics, (*COSTS, *alike)), _first(run.metrics, (*TOTALS, *totals))
+    return total / cases if cost is None and total is not None and cases else cost
 
 
 def order_by_variety(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -264,15 +274,6 @@ def _find_count(run: Run, names: RunNames) -> int | None:
             if count >= 1 and count.is_integer():
                 return int(count)
     return None
-
-
-def _find_cost(run: Run, names: RunNames, cases: int | None) -> float | None:
-    if names.cost:
-        return _first(run.metrics, (names.cost,))
-    alike = sorted((name for name in run.metrics if matches_cost(name)), key=len)
-    totals = sorted((name for name in run.metrics if matches_cost(name, is_total=True)), key=len)
-    cost, total = _first(run.metrics, (*COSTS, *alike)), _first(run.metrics, (*TOTALS, *totals))
-    return total / cases if cost is None and total is not None and cases else cost
 
 
 def _faithfulness_names(run: Run, names: RunNames) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Charts in a real browser: one box a day, a click that leads on, the way back, and a table for who cannot click."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -39,6 +41,7 @@ def test_a_day_has_one_box_wherever_in_its_column_the_pointer_is(visit: Visit) -
     page.wait_for_function(f"/ questionsmedian 0/.test({BOX})", timeout=PATIENCE_MS)
     far = page.evaluate(BOX)
     assert ", 80% between 0." in far
+    assert re.search(r"\d{1,2} [A-Z][a-z]{2}", far), far  # which day
     page.mouse.move(place["x"] + 2, place["y"] + 1)
     page.wait_for_timeout(200)
     assert page.evaluate(BOX) == far

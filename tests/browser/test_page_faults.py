@@ -60,6 +60,10 @@ def test_many_partly_rolled_out_flags_keep_the_tile_and_the_sentence_short(tab: 
     expect(only).to_be_checked(timeout=PATIENCE_MS)
     page = tab.open()
     assert height_of(page, "Rollouts") < 200
+    assert len(tab.sentence) < 300
+    first = page.locator("h4").first.bounding_box()
+    assert first is not None
+    assert first["height"] < 120
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 420])

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from core.log.filters import QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
@@ -44,7 +44,7 @@ def test_from_a_drop_to_its_questions_to_a_session_to_two_answers_marked_bad(vis
     expect(page.get_by_text("Marked 2 answers bad.", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator(".st-key-saved-toast")).to_contain_text("Saved: entry")
     with closing(Store(server.database_url)) as store:
-        judged = list_newest(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
+        judged = list_matching(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
         given = [score for question in judged for score in question.scores if score.source == "reviewer"]
     assert [(score.name, score.value) for score in given] == [("feedback", -1.0)] * 2
     assert visit.faults == []

@@ -14,7 +14,7 @@ from core.audit.trail import AuditFilter, list_audit
 from core.cases.store import get_set
 from core.indexes.registry import list_aliases
 from core.log.filters import QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit, serving
 from tests.browser.test_questions import open_tab, select_row
@@ -72,7 +72,7 @@ def mark_two_answers_bad(walker: Visit, server: Server) -> None:
     walker.page.get_by_role("button", name="Bad (2)").click()
     expect(walker.page.get_by_text("Marked 2 answers bad.", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     with closing(Store(server.database_url)) as store:
-        judged = list_newest(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
+        judged = list_matching(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
     assert sum(score.source == "reviewer" for question in judged for score in question.scores) == 2
 
 

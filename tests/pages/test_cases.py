@@ -12,7 +12,7 @@ from core.cases.operations import import_cases
 from core.cases.store import find_golden, find_set, get_set, list_sets_of_topic
 from core.config import PROJECT
 from core.log.filters import QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.tracking.cases import parse_cases
 from quarterdeck.store import Store
 from tests.pages.opening import open_page, shown_text, text_of
@@ -123,7 +123,7 @@ def test_who_may_not_read_questions_sees_counts_only(filled: Store, monkeypatch:
 @pytest.mark.deep
 def test_a_question_becomes_a_case_in_two_clicks(filled: Store) -> None:
     ask_in_vain(filled, WORDS[:2])
-    first, second = list_newest(filled, QuestionFilter(search="set"), limit=2)
+    first, second = list_matching(filled, QuestionFilter(search="set"), limit=2)
     key = f"questions-{first.retrieval_id}"
     app = press(open_page("questions", question=first.retrieval_id), f"propose-{key}")
     (table,) = [each.value for each in app.dataframe if "repeats" in each.value]

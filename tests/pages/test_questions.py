@@ -54,6 +54,21 @@ def test_older_questions_follow_and_the_newest_come_back(as_demo: Demo) -> None:
 
 
 @pytest.mark.deep
+def test_the_order_is_in_the_address_and_each_page_follows_the_one_before(as_demo: Demo) -> None:
+    app = open_page("questions", days="7d", sort="lowest", low="1")
+    first = app.dataframe[0].value["score"]
+    assert first.is_monotonic_increasing
+    assert "Questions without a score are left out." in shown_text(app)
+    next(button for button in app.button if button.label == "Higher").click().run()
+    assert app.dataframe[0].value["score"].min() >= first.max()
+    app.selectbox(key="questions_sort").set_value("oldest").run()
+    assert (app.query_params["sort"], "after" in app.query_params) == (["oldest"], False)
+    assert app.dataframe[0].value["when"].is_monotonic_increasing
+    app = open_page("questions", sort="best")
+    assert app.dataframe[0].value["when"].is_monotonic_decreasing
+
+
+@pytest.mark.deep
 def test_a_topic_of_the_coverage_page_opens_its_questions(as_demo: Demo) -> None:
     coverage = open_page("coverage", days="7d")
     topic = coverage.selectbox(key="topic").value

@@ -28,7 +28,7 @@ from app.http.v1.routing import make_router
 from core.coverage.asked import narrow_to_topic
 from core.coverage.newcomers import narrow_to_new
 from core.errors import InvalidInput, NotFound
-from core.log.filters import LoggedQuestion, QuestionFilter, read_cursor
+from core.log.filters import LoggedQuestion, Order, QuestionFilter, read_cursor
 from core.log.questions import count_questions, list_page
 from core.log.retrievals import calendar_of
 from core.questions.neighbors import narrow_to_like
@@ -134,6 +134,10 @@ Filters = Annotated[
         "`topic:ID`, `like:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",
     ),
 ]
+Sort = Annotated[
+    Literal["newest", "oldest", "lowest"],
+    Query(description="Which come first; `lowest` sorts the newest 10,000 that match and have a score."),
+]
 ViewName = Annotated[str, Path(min_length=1, max_length=80)]
 
 
@@ -146,14 +150,17 @@ def list_questions(
     service: Service = None,
     days: Days = 7,
     filters: Filters = [],  # noqa: B006 - FastAPI copies it
+    sort: Sort = "newest",
     limit: Limit = 50,
     cursor: Position = None,
 ) -> Page[QuestionAnswer]:
-    """Return the questions that meet all filters, newest first. The token needs the scope `questions`."""
+    """Return the questions that meet all filters, newest first by default. The token needs the scope `questions`."""
     scope = caller.find_scope(environment, service)
     caller.check_reads(scope.environment)
-    after = read_cursor(cursor) if cursor is not None else None
-    found = list_page(get_store(), _read_filter(caller, scope, days, filters), limit=limit, after=after)
+    order = Order(sort)
+    after = read_cursor(cursor, order) if cursor is not None else None
+    wanted = _read_filter(caller, scope, days, filters)
+    found = list_page(get_store(), wanted, limit=limit, after=after, order=order)
     following = str(found.following) if found.following else None
     return Page[QuestionAnswer](items=tuple(map(QuestionAnswer.model_validate, found.questions)), next=following)
 

@@ -117,7 +117,8 @@ def say_low(reference: Sequence[DailyScores], now: Sequence[DailyScores]) -> str
         return "The scores of the reference and of now, by how often they came"
     limit = quantile_of_histogram(then, 0.1)
     share = count_below(here, limit) / sum(here)
-    return f"{ui.format_share(share)} of the questions score under {limit:.2f} now; 10% did in the reference"
+    since = ui.format_day(now[0].day)
+    return f"{ui.format_share(share)} of the questions since {since} score under {limit:.2f}; 10% did in the reference"
 
 
 def render_segments(found: DriftOverview, sentence: str) -> None:

@@ -7,12 +7,16 @@ import streamlit as st
 from app.resources import get_store
 from app.text import show_unseen
 from core.coverage.assignments import TopicAssignments
+from core.log.filters import Order
 from core.log.retrievals import list_dimensions
 from core.questions.wanted import COUNTABLE, FILTERS, Pairs, say_filter
 from quarterdeck.retrieval import STATES
 from quarterdeck.scope import Scope
 
 _OWN_CONTROL = ("text", "low", "state")
+ORDERS = {
+    Order.NEWEST: "Newest first", Order.OLDEST: "Oldest first", Order.LOWEST: "Lowest score first",
+}  # fmt: skip
 _HINTS = {
     "day": "2026-11-21", "since": "2026-11-21", "attribute": "tenant=acme", "score": "feedback<0",
     "document": "guide.md",
@@ -55,6 +59,21 @@ def render_form(scope: Scope, *, is_reader: bool) -> None:
         _render_form(scope, is_reader=is_reader)
 
 
+def read_order() -> Order:
+    """The order in the address; newest first for anything else."""
+    given = st.query_params.get("sort", "")
+    return Order(given) if given in list(Order) else Order.NEWEST
+
+
+def render_order(order: Order) -> None:
+    """Draw the choice of the order."""
+    _show("questions_sort", order)
+    st.selectbox(
+        "Order", list(Order), key="questions_sort", on_change=_keep_order, label_visibility="collapsed", width=200,
+        format_func=ORDERS.__getitem__,
+    )  # fmt: skip
+
+
 def clear_filters() -> None:
     """Remove every filter from the address."""
     for name in (*FILTERS, "after", "question"):
@@ -89,6 +108,11 @@ def _keep_low() -> None:
 
 def _keep_states() -> None:
     put("state", st.session_state["questions_state"])
+
+
+def _keep_order() -> None:
+    chosen = st.session_state["questions_sort"]
+    put("sort", [] if chosen == Order.NEWEST else [str(chosen)])
 
 
 def _render_topics(pairs: Pairs, topics: TopicAssignments | None) -> bool:

@@ -13,7 +13,7 @@ from core.coverage.newcomers import narrow_to_new
 from core.coverage.report import find_low, report_coverage
 from core.drift.present import LowScores
 from core.jobs.looking import Lookup
-from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, QuestionPage
+from core.log.filters import Cursor, LoggedQuestion, Order, QuestionFilter, QuestionPage
 from core.log.metrics import Daily, Segments, list_metric_days, list_metric_segments
 from core.log.questions import count_questions, list_page
 from core.log.retrievals import Window, count_states, list_dimensions
@@ -39,9 +39,11 @@ QUALITY_METRICS = ("latency_ms", "cost_usd", "tokens", "feedback", "faithfulness
 
 
 @st.cache_resource(ttl=15, max_entries=200, show_spinner="Reading the questions …")
-def load_page(wanted: QuestionFilter, after: Cursor | None, limit: int = PAGE) -> QuestionPage:
-    """Return the newest questions that meet a filter, those after a cursor."""
-    return list_page(get_store(), wanted, limit=limit, after=after)
+def load_page(
+    wanted: QuestionFilter, after: Cursor | None, limit: int = PAGE, order: Order = Order.NEWEST
+) -> QuestionPage:
+    """Return the first questions that meet a filter, those after a cursor."""
+    return list_page(get_store(), wanted, limit=limit, after=after, order=order)
 
 
 @st.cache_resource(ttl=30, max_entries=200, show_spinner="Counting …")

@@ -15,13 +15,16 @@ from app.text import show_unseen
 from core.audit.permissions import Roles, may_read_questions
 from core.coverage.assignments import TopicAssignments
 from core.errors import Forbidden
-from core.log.filters import LoggedQuestion, QuestionFilter, QuestionPage
-from core.log.questions import list_newest
+from core.log.filters import LoggedQuestion, Order, QuestionFilter, QuestionPage
+from core.log.questions import list_matching
 from core.log.values import States
 from core.questions.files import MOST_ROWS, to_record, write_csv, write_lines
 from core.questions.operations import JUDGEMENT, REVIEWER
 
 _HEIGHT = 560
+_TURNS = {
+    Order.NEWEST: ("Newest", "Older"), Order.OLDEST: ("Oldest", "Newer"), Order.LOWEST: ("Lowest", "Higher"),
+}  # fmt: skip
 
 
 def render_table(
@@ -48,15 +51,18 @@ def render_table(
     return [page.questions[place] for place in chosen if place < len(page.questions)]
 
 
-def render_paging(page: QuestionPage, *, is_first: bool) -> None:
-    """Draw the buttons to the newest and to older questions."""
-    older = None if page.following is None else str(page.following)
+def render_paging(page: QuestionPage, order: Order, *, is_first: bool) -> None:
+    """Draw the buttons to the first and to the following questions."""
+    following = None if page.following is None else str(page.following)
+    first, further = _TURNS[order]
     with st.container(horizontal=True):
-        st.button("Newest", icon=":material/first_page:", disabled=is_first, on_click=_turn, args=(None,))
-        st.button("Older", icon=":material/chevron_right:", disabled=older is None, on_click=_turn, args=(older,))
+        st.button(first, icon=":material/first_page:", disabled=is_first, on_click=_turn, args=(None,))
+        st.button(
+            further, icon=":material/chevron_right:", disabled=following is None, on_click=_turn, args=(following,)
+        )
 
 
-def render_files(wanted: QuestionFilter, selected: Sequence[LoggedQuestion], environment: str) -> None:
+def render_files(wanted: QuestionFilter, order: Order, selected: Sequence[LoggedQuestion], environment: str) -> None:
     """Draw the buttons for the selected questions, or for all that match, as CSV and JSON Lines."""
     what = f"{len(selected)} selected" if selected else f"all (at most {MOST_ROWS:,})"
     kinds = (
@@ -65,7 +71,7 @@ def render_files(wanted: QuestionFilter, selected: Sequence[LoggedQuestion], env
     )
     with st.container(horizontal=True):
         for kind, write, name, mime in kinds:
-            export = _export(write, wanted, tuple(selected), environment)
+            export = _export(write, wanted, order, tuple(selected), environment)
             offer_file(f"{kind}, {what}", export, name, mime, key=f"questions-{kind}")
 
 
@@ -117,14 +123,18 @@ def _as_row(question: LoggedQuestion, topics: TopicAssignments | None) -> dict[s
 
 
 def _export(
-    write: Callable[..., str], wanted: QuestionFilter, selected: tuple[LoggedQuestion, ...], environment: str
+    write: Callable[..., str],
+    wanted: QuestionFilter,
+    order: Order,
+    selected: tuple[LoggedQuestion, ...],
+    environment: str,
 ) -> Callable[[Roles], str]:
     """Return the function that writes the file on click, for whoever may still read questions then."""
 
     def export(roles: Roles) -> str:
         if not may_read_questions(roles, environment):
             raise Forbidden("your role does not include reading questions")
-        found = selected or tuple(list_newest(get_store(), wanted, limit=MOST_ROWS))
+        found = selected or tuple(list_matching(get_store(), wanted, limit=MOST_ROWS, order=order))
         return write(to_record(question, load_service(question.service)) for question in found)
 
     return export

@@ -68,6 +68,9 @@ def test_a_trace_is_linked_where_its_service_says_how(store: Store, url: str, qu
         (("--search", "WHAT IS"), ["what is a ring", "what is an mbuf"]),
         (("--limit", "1"), ["nothing"]),
         (("--low", "0.5"), ["what is a ring"]),
+        (("--sort", "oldest"), ["what is an mbuf", "what is a ring", "nothing"]),
+        (("--sort", "lowest"), ["what is a ring", "what is an mbuf"]),
+        (("--sort", "lowest", "--limit", "1"), ["what is a ring"]),
         (("--service", "none"), []),
     ],
 )

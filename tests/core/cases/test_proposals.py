@@ -17,7 +17,7 @@ from core.errors import NotFound
 from core.indexes.builds import build_version
 from core.indexes.operations import swap_index
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.retrievals import Window
 from core.log.values import AskedQuery
 from quarterdeck.recorder import append_retrievals
@@ -45,7 +45,7 @@ def embedder(store: Store, tmp_path: Path) -> HashEmbedder:
 def ask(store: Store, texts: Sequence[str]) -> list[LoggedQuestion]:
     rows = [Retrieval(NOON - timedelta(minutes=at), text, 0.2, retrieval_id=f"q-{at}") for at, text in enumerate(texts)]
     append_retrievals(store, rows)
-    return list(list_newest(store, QuestionFilter(), limit=100))
+    return list(list_matching(store, QuestionFilter(), limit=100))
 
 
 def test_documents_come_from_the_live_index_else_from_the_waiting_one_else_a_refusal_is_expected(

@@ -17,7 +17,7 @@ from core.indexes.backends import open_indexes
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
 from core.log.filters import QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.scores import apply_scores
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
@@ -57,7 +57,7 @@ def judge(store: Store, *, at: datetime = NOW) -> int:
 
 
 def read(store: Store) -> dict[str, tuple[float | None, str]]:
-    found = list_newest(store, QuestionFilter(scope=DEFAULT_SCOPE), limit=100)
+    found = list_matching(store, QuestionFilter(scope=DEFAULT_SCOPE), limit=100)
     return {each.query: (each.answerability, each.finding) for each in found}
 
 
@@ -129,6 +129,6 @@ def test_a_judgment_is_no_score_of_somebody_else(store: Store, tmp_path: Path) -
     log(store, ("when does the museum in Oslo open", 0.2, "a"))
     judge(store)
     assert apply_scores(store, now_ms=to_ms(NOW)).applied == 1
-    (question,) = list_newest(store, QuestionFilter(scope=DEFAULT_SCOPE), limit=10)
+    (question,) = list_matching(store, QuestionFilter(scope=DEFAULT_SCOPE), limit=10)
     assert question.scores == ()
     assert question.answerability is not None

@@ -17,7 +17,7 @@ from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput, NotFound
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.values import AskedQuery
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -71,7 +71,7 @@ def ask(store: Store) -> None:
 
 
 def question(store: Store, name: str) -> LoggedQuestion:
-    return next(list_newest(store, QuestionFilter(retrieval_id=name), limit=1))
+    return next(list_matching(store, QuestionFilter(retrieval_id=name), limit=1))
 
 
 def test_a_question_leaves_its_topic_in_every_spelling_and_returns(store: Store) -> None:

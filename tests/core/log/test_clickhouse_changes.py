@@ -16,7 +16,7 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.log.documents import list_documents
 from core.log.filters import QuestionFilter
 from core.log.mapping import map_scores, relearn_scores
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.retrievals import list_days, list_dimensions, list_scopes, list_segment_scores
 from core.log.service_operations import merge_services, rename_service, save_service
 from core.log.services import get_service
@@ -86,7 +86,7 @@ def write(stores: tuple[Store, ...], rows: list[Retrieval]) -> None:
 
 def read(store: Store) -> dict[str, Any]:
     """The similarities of all rows, and the days of each scope and of its segments, rounded."""
-    questions = list_newest(store, QuestionFilter(), limit=100_000)
+    questions = list_matching(store, QuestionFilter(), limit=100_000)
     found: dict[str, Any] = {
         "rows": sorted((q.service, q.query, q.retrieval_id, q.score, round(q.similarity or 0, 9)) for q in questions)
     }

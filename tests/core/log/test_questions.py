@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from app.http.server import pack_aside
 from core.errors import InvalidInput
-from core.log.filters import Cursor, QuestionFilter, read_cursor
-from core.log.questions import count_questions, list_newest, list_page
+from core.log.filters import SCORE_COLUMN, Cursor, FoundRow, Order, QuestionFilter, read_cursor
+from core.log.questions import count_questions, list_matching, list_page
 from core.log.readers import open_reader
 from core.log.search_index import fill_search_index, find_indexed_share
 from quarterdeck.exposures import store_scores
@@ -86,15 +86,15 @@ def index_all_but_the_newest(store: Store) -> None:
     assert fill_search_index(store, now=later, pack=pack_aside) == 600 * 200 // SEARCH_SLICE
 
 
-def list_ids(log: RetrievalLog, wanted: QuestionFilter, *, page: int = 100) -> list[str]:
+def list_ids(log: RetrievalLog, wanted: QuestionFilter, *, page: int = 100, order: Order = Order.NEWEST) -> list[str]:
     """The ids of everything that meets a filter, read page by page."""
-    reader, after, found = open_reader(log), None, list[str]()
-    while rows := reader.list_rows(wanted, page, after):
-        found += [row.values[1] for row in rows]
-        times = [row.cursor.ts_ms for row in rows]
-        assert times == sorted(times, reverse=True)
-        after = read_cursor(str(rows[-1].cursor))
-    return found
+    reader, after, found = open_reader(log), None, list[FoundRow]()
+    while rows := reader.list_rows(wanted, page, after, order):
+        found += rows
+        after = read_cursor(str(rows[-1].cursor), order)
+    numbers = [row.values[SCORE_COLUMN] if order is Order.LOWEST else row.cursor.ts_ms for row in found]
+    assert numbers == sorted(numbers, reverse=order is Order.NEWEST)
+    return [row.values[1] for row in found]
 
 
 def has(row: Retrieval, **attributes: Any) -> bool:
@@ -159,8 +159,46 @@ def test_every_log_finds_what_a_loop_over_the_rows_finds(log: RetrievalLog, case
 
 
 @pytest.mark.deep
-def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog) -> None:
-    assert list_ids(log, QuestionFilter(), page=7) == list_ids(log, QuestionFilter(), page=1_000)
+@pytest.mark.parametrize("order", Order)
+def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog, order: Order) -> None:
+    wanted = QuestionFilter()
+    assert list_ids(log, wanted, page=7, order=order) == list_ids(log, wanted, page=1_000, order=order) != []
+
+
+ORDERED = ("everything", "a scope", "a day", "below", "search", "a document", "an arm", "an attribute", "no text")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("page", [1_000, 7, 3])
+@pytest.mark.parametrize("case", ORDERED)
+def test_questions_are_listed_from_the_oldest_or_the_lowest_score(log: RetrievalLog, case: str, page: int) -> None:
+    wanted, meets = CASES[case]
+    rows = [row for row in ROWS if meets(row)]
+    newest = list_ids(log, wanted, page=1_000)
+    assert list_ids(log, wanted, page=page, order=Order.OLDEST) == newest[::-1]
+    scores = {str(row.retrieval_id): row.similarity for row in rows}
+    scored = [(score, name) for name in newest if (score := scores[name]) is not None]
+    lowest = [name for _, name in sorted(scored, key=lambda pair: pair[0])]  # of equal ones, the newest is first
+    assert list_ids(log, wanted, page=page, order=Order.LOWEST) == lowest
+
+
+def test_the_lowest_scores_are_those_of_the_newest_questions(
+    log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sql_rows", "clickhouse_rows"):
+        monkeypatch.setattr(f"core.log.{module}.MOST_SORTED", 40)
+    scores = {str(row.retrieval_id): row.similarity for row in ROWS}
+    newest = [name for name in list_ids(log, QuestionFilter()) if scores[name] is not None]
+    assert sorted(list_ids(log, QuestionFilter(), page=9, order=Order.LOWEST)) == sorted(newest[:40])
+
+
+@pytest.mark.parametrize("cursor", ["1772366400000.17", "nan?_1.2", "e_1.2", "0.5_", "_1.2", "0.5_1"])
+def test_a_cursor_of_another_order_or_none_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidInput, match="cursor"):
+        read_cursor(cursor, Order.LOWEST)
+    if "_" in cursor:
+        with pytest.raises(InvalidInput, match="cursor"):
+            read_cursor(cursor)
 
 
 @pytest.mark.deep
@@ -254,7 +292,7 @@ def test_a_page_says_where_the_next_one_begins(store: Store) -> None:
     assert first.following is not None
     rest = list_page(store, QuestionFilter(), limit=3, after=first.following)
     assert ([len(first.questions), len(rest.questions)], rest.following) == ([3, 2], None)
-    assert [each.query for each in list_newest(store, QuestionFilter(), limit=4)] == ["q 4", "q 3", "q 2", "q 1"]
+    assert [each.query for each in list_matching(store, QuestionFilter(), limit=4)] == ["q 4", "q 3", "q 2", "q 1"]
 
 
 @pytest.mark.parametrize("wrong", ["", "17", "x.1", "17.", "-1.2"])

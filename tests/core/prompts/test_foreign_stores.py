@@ -96,6 +96,17 @@ def test_a_file_of_means_is_no_table_of_cases(summary: object, store: Tracking) 
     assert all("no table in results.json" in each.problem for each in found.contenders)
 
 
+def test_a_total_cost_is_shared_among_the_cases_of_the_table(store: Tracking) -> None:  # noqa: F811
+    for variant, scores, total in (("a", POOR, 0.012), ("b", GOOD, 0.024)):
+        store.log_evaluation(
+            "trials", f"rag prompt {variant}", params={"prompt_id": "rag", "variant": variant},
+            metrics={"ragas_faithfulness": sum(scores) / len(scores), "total_cost": total},
+            artifacts={"results.json": json.dumps(list_rows(scores))},
+        )  # fmt: skip
+    costs = {version: each.cost_usd for version, each in by_version(report(store)).items()}
+    assert costs == {"a": pytest.approx(0.001), "b": pytest.approx(0.002)}
+
+
 def test_a_score_that_is_no_number_leaves_its_case_out(store: Tracking) -> None:  # noqa: F811
     log_table(store, "1", list_rows(POOR), name="cases.json")
     log_table(store, "2", list_rows([math.nan, *GOOD[1:]]), name="cases.json")

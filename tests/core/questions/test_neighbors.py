@@ -12,7 +12,7 @@ from core.embedding.embed import Embedder, Vectors
 from core.embedding.vectors import VectorCache
 from core.errors import NotFound
 from core.log.filters import QuestionFilter
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.questions.neighbors import load_known, narrow_to_like
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
@@ -48,7 +48,7 @@ def ask(store: Store, *texts: str, days_ago: int = 0) -> None:
 
 
 def texts_of(store: Store, wanted: QuestionFilter) -> list[str]:
-    return sorted(question.query for question in list_newest(store, wanted, limit=100))
+    return sorted(question.query for question in list_matching(store, wanted, limit=100))
 
 
 def test_questions_like_one_are_listed_in_every_spelling_and_within_the_days(store: Store) -> None:

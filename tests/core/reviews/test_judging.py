@@ -17,7 +17,7 @@ from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
 from core.log.filters import QuestionFilter
 from core.log.metrics import list_metric_days, list_metric_segments
-from core.log.questions import list_newest
+from core.log.questions import list_matching
 from core.log.retrievals import Window, list_user_sums
 from core.log.scores import apply_scores
 from core.prompts.answers import Answer, Judgment
@@ -98,7 +98,7 @@ def test_answers_are_judged_in_parts_each_once_and_get_scores(store: Store) -> N
     assert judged(store)["q-17"] == 0.7
     assert judged(store, "faithfulness")["q-17"] is None  # none of its documents is in an index
     question = next(
-        each for each in list_newest(store, QuestionFilter(scope=ANSWERS), limit=99) if each.query[-2:] == "17"
+        each for each in list_matching(store, QuestionFilter(scope=ANSWERS), limit=99) if each.query[-2:] == "17"
     )
     assert [tuple(score) for score in question.scores] == [
         ("relevancy", 0.7, JUDGE, "by digit v1: answer against question")
@@ -135,7 +135,7 @@ def test_a_service_keeps_its_own_faithfulness(store: Store) -> None:
     run(store)
     assert (judged(store, "faithfulness"), judged(store)) == ({}, {"own": 0.1})
     apply_scores(store, now_ms=now_ms())
-    assert next(list_newest(store, QuestionFilter(scope=ANSWERS), limit=1)).faithfulness == 0.25
+    assert next(list_matching(store, QuestionFilter(scope=ANSWERS), limit=1)).faithfulness == 0.25
 
 
 class Talker:

@@ -63,6 +63,16 @@ def test_pages_of_questions_follow_each_other_without_a_gap_or_a_repetition(deck
     assert sorted(seen) == [f"production-answers-{at}" for at in range(QUESTIONS)]
 
 
+def test_questions_are_sorted_by_the_store_and_a_cursor_of_another_order_is_refused(deck):
+    names = [f"production-answers-{at}" for at in range(QUESTIONS)]  # each scores higher than the one before
+    for sort in ("lowest", "oldest"):
+        first = deck.get(f"/v1/questions?service=answers&sort={sort}&limit=3").json()
+        rest = deck.get(f"/v1/questions?service=answers&sort={sort}&limit=200&cursor={first['next']}").json()
+        assert [each["retrieval_id"] for each in (*first["items"], *rest["items"])] == names
+    assert deck.get(f"/v1/questions?service=answers&sort=lowest&cursor={first['next']}").status_code == 400
+    assert deck.get("/v1/questions?service=answers&sort=best").status_code == 400
+
+
 def test_pages_of_the_trail_follow_each_other(deck):
     first = deck.get("/v1/audit?limit=4").json()
     second = deck.get(f"/v1/audit?limit=4&cursor={first['next']}").json()
