@@ -79,7 +79,7 @@ async def admit_service(request: Request, scope: TokenScope) -> tuple[str, str]:
 
 async def identify(request: Request, scope: TokenScope) -> Token | None:
     """Return the request's token, None where none is needed. Raises RequestRefused with 401 or 403."""
-    return await identify_headers(request.headers, scope)
+    return await identify_headers(dict(reversed(request.headers.items())), scope)  # of several, the first counts
 
 
 async def identify_headers(headers: Mapping[str, str], scope: TokenScope) -> Token | None:
