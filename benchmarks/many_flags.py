@@ -47,7 +47,7 @@ ME = Act("bench", "a benchmark")
 ENVIRONMENT = "production"
 ROWS = 2_000  # retrievals that the experiments are judged by
 ROUTES = {
-    "GET /v1/flags, a page of 100": "/v1/flags",
+    "GET /v1/flags, a page of 50": "/v1/flags",
     "GET /v1/flags, a page of 200": "/v1/flags?limit=200",
     "GET /v1/experiments": "/v1/experiments",
 }

@@ -31,7 +31,7 @@ from quarterdeck.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HeldRole:
     """What a person or group may do in an environment: `role` by grants to this name, None for somebody without one.
 
     `place` is where the role is held, the environment or `*`. `alone` is whether they need no second person.
@@ -49,7 +49,7 @@ class Standing:
         return self.role is None or self.role.covers(Role.EDITOR)
 
 
-def list_standings(store: Store, environment: str) -> tuple[Standing, ...]:
+def list_held_roles(store: Store, environment: str) -> tuple[HeldRole, ...]:
     """Return who may do what in an environment, and who needs a second person there; by name."""
     policy, grants = read_policy(store, environment), list_grants(store)
     here = {fold_name(each.who): each.who for each in grants if each.environment in (EVERYWHERE, environment)}
@@ -61,7 +61,7 @@ def list_standings(store: Store, environment: str) -> tuple[Standing, ...]:
         role = roles.role_in(environment)
         place = EVERYWHERE if role is not None and roles.role_in(EVERYWHERE) is role else environment
         needs_nobody = not policy.required or policy.lets_alone(who, roles, environment)
-        found.append(Standing(who, role, place, may_read_questions(roles, environment), needs_nobody))
+        found.append(HeldRole(who, role, place, may_read_questions(roles, environment), needs_nobody))
     return tuple(found)
 
 

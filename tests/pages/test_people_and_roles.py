@@ -4,7 +4,7 @@ import pytest
 
 from core.access.roles import grant_role, list_grants, revoke_role
 from core.approvals.operations import set_policy
-from core.approvals.people import list_standings
+from core.approvals.people import list_held_roles
 from core.audit.acts import Act
 from core.audit.gate import Origin, Policy
 from core.audit.permissions import EVERYWHERE, Grant, Role
@@ -36,7 +36,7 @@ def team(empty_url: str, store: Store) -> Store:
 
 def test_everybody_of_an_environment_is_listed_with_whether_they_may_change_alone(team: Store) -> None:
     found = {
-        each.who: (each.role, each.place, each.may_change, each.alone) for each in list_standings(team, "production")
+        each.who: (each.role, each.place, each.may_change, each.alone) for each in list_held_roles(team, "production")
     }
     assert found == {
         "ada": (Role.ADMIN, EVERYWHERE, True, True),
@@ -45,7 +45,7 @@ def test_everybody_of_an_environment_is_listed_with_whether_they_may_change_alon
         "erin": (None, "production", True, True),
         "group:ops": (Role.EDITOR, EVERYWHERE, True, False),
     }
-    elsewhere = {each.who: each.alone for each in list_standings(team, "staging") if each.may_change}
+    elsewhere = {each.who: each.alone for each in list_held_roles(team, "staging") if each.may_change}
     assert elsewhere == {"ada": True, "dan": True, "group:ops": True}
 
 

@@ -7,7 +7,7 @@ from app.resources import get_config, get_store, load_grants
 from app.text import plain
 from app.visitor import get_visitor, lock, make_act
 from core.access.roles import grant_role, revoke_role
-from core.approvals.people import Standing, list_standings
+from core.approvals.people import HeldRole, list_held_roles
 from core.audit.actions import Action
 from core.audit.permissions import EVERYWHERE, Grant, Role
 
@@ -18,25 +18,25 @@ _SAID = "people-roles"
 
 def render_people(environment: str) -> None:
     """Draw who may change what users get here, and the form that gives and takes roles."""
-    standings = list_standings(get_store(), environment)
-    st.markdown(f"**People and roles:** {say_standings(standings, environment)}")
+    held = list_held_roles(get_store(), environment)
+    st.markdown(f"**People and roles:** {say_held_roles(held, environment)}")
     if get_config().access.is_local:
         visitor = get_visitor()
         st.caption(plain(NOBODY_SIGNS_IN.format(visitor.name, visitor.roles.role_in(environment))))
-    if standings:
-        ui.show_table([_row(each) for each in standings], key="people-table", file_name="people.csv")
+    if held:
+        ui.show_table([_row(each) for each in held], key="people-table", file_name="people.csv")
     render_role_form(environment)
     ui.render_said(_SAID)
 
 
-def say_standings(standings: tuple[Standing, ...], environment: str) -> str:
+def say_held_roles(held: tuple[HeldRole, ...], environment: str) -> str:
     """The sentence about how many may change something, and how many of them need somebody else."""
-    changing = [each for each in standings if each.may_change]
+    changing = [each for each in held if each.may_change]
     if not changing:
         return f"nobody holds a role to change {plain(environment)}."
     waiting = sum(not each.alone for each in changing)
-    held = f"{len(changing)} {'name' if len(changing) == 1 else 'names'} may change {plain(environment)}"
-    return f"{held}, {waiting or 'none'} of them only with a second person."
+    counted = f"{len(changing)} {'name' if len(changing) == 1 else 'names'} may change {plain(environment)}"
+    return f"{counted}, {waiting or 'none'} of them only with a second person."
 
 
 def render_role_form(environment: str) -> None:
@@ -70,9 +70,9 @@ def _say_place(place: str) -> str:
     return "everywhere" if place == EVERYWHERE else place
 
 
-def _row(standing: Standing) -> dict[str, object]:
-    changes = "no" if not standing.may_change else "alone" if standing.alone else "with a second person"
+def _row(held: HeldRole) -> dict[str, object]:
+    changes = "no" if not held.may_change else "alone" if held.alone else "with a second person"
     return {
-        "who": standing.who, "role": str(standing.role or "by a group, or none"), "where": _say_place(standing.place),
-        "changes": changes, "reads questions": standing.questions,
+        "who": held.who, "role": str(held.role or "by a group, or none"), "where": _say_place(held.place),
+        "changes": changes, "reads questions": held.questions,
     }  # fmt: skip
