@@ -2,8 +2,9 @@
 
 Run: `python -m benchmarks.many_flags [--flags 1000] [--environments 20] [--experiments 50]`. Two stores are made: a
 large one, and one of 10 flags, 2 environments and 1 experiment, which the same code answers in turns in the same run.
-The other peer is a bare `sqlite3` that reads and parses every definition of the large store. Times are of the
-processor, the least of several turns, so that a busy machine changes the ratio little.
+The other peer is a bare `sqlite3` that reads and parses every definition of the large store. The lists of flags and of
+experiments are also asked for over HTTP, from a server for each store. Times are of the processor (of the server, over
+HTTP), the least of several turns, so that a busy machine changes the ratio little.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import sqlite3
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
+from benchmarks.ofrep import read_cpu_s, serving
 from core.arms.arms import Metric
 from core.arms.histories import ArmHistories
 from core.audit.acts import Act
@@ -43,7 +46,12 @@ from quarterdeck.store import Store
 ME = Act("bench", "a benchmark")
 ENVIRONMENT = "production"
 ROWS = 2_000  # retrievals that the experiments are judged by
-_TURNS = 3
+ROUTES = {
+    "GET /v1/flags, a page of 50": "/v1/flags",
+    "GET /v1/flags, a page of 200": "/v1/flags?limit=200",
+    "GET /v1/experiments": "/v1/experiments",
+}
+_TURNS, _REQUESTS = 3, 10  # requests in each turn: the system counts processor time by hundredths of a second
 Work = Callable[[], object]
 
 
@@ -102,6 +110,22 @@ def measure(large: Store, few: Store) -> dict[str, tuple[float, float]]:
     return found
 
 
+def measure_http(large_url: str, few_url: str) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds of the server's processor for a request of each route, as `measure` does."""
+    found = {}
+    with serving("ours", large_url) as large, serving("ours", few_url) as few:
+        for name, path in ROUTES.items():
+            best = [float("inf"), float("inf")]
+            for _ in range(_TURNS + 1):  # the first also fills what the server keeps in memory
+                for at, (port, pid) in enumerate((large, few)):
+                    before = read_cpu_s(pid)
+                    for _ in range(_REQUESTS):
+                        _get(f"http://127.0.0.1:{port}{path}")
+                    best[at] = min(best[at], 1_000 * (read_cpu_s(pid) - before) / _REQUESTS)
+            found[name] = (best[0], best[1])
+    return found
+
+
 def read_bare(path: Path) -> float:
     """Return the milliseconds in which `sqlite3` reads and parses every definition."""
 
@@ -121,10 +145,11 @@ def main() -> None:
     size = Size(given.flags, given.environments, given.experiments)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.db"
-        large, few = fill(f"sqlite:///{path}", size), fill(f"sqlite:///{folder}/few.db", FEW)
+        urls = f"sqlite:///{path}", f"sqlite:///{folder}/few.db"
+        large, few = fill(urls[0], size), fill(urls[1], FEW)
         bare = read_bare(path)
         print(f"{size} against {FEW}; bare sqlite3 reads every definition in {bare:.1f} ms")
-        for name, (ours, small) in measure(large, few).items():
+        for name, (ours, small) in (measure(large, few) | measure_http(*urls)).items():
             print(f"{name:<44} {ours:8.1f} ms  {ours / small:6.1f} x few  {ours / bare:6.2f} x bare sqlite3")
         for store in (large, few):
             store.close()
@@ -174,6 +199,11 @@ def _log(store: Store, url: str) -> None:
             deck.variant("flag-1", user)
             rows.append(Retrieval(datetime.now(UTC), "what is an mbuf", 0.7, session_id=user, latency_ms=90.0))
     append_retrievals(store, rows)
+
+
+def _get(url: str) -> None:
+    with urllib.request.urlopen(url, timeout=120) as answer:
+        answer.read()
 
 
 def _time(work: Work) -> float:

@@ -45,9 +45,9 @@ class Measured:
 
 def measure(url: str, *, seconds: float, connections: int) -> dict[str, Measured]:
     """Return what ours and the bare route answered, by name."""
-    with _serving("ours", url) as ours:
+    with serving("ours", url) as ours:
         sizes = {path: len(asyncio.run(_ask_once(ours[0], path))) for path in (SINGLE, BULK)}
-        with _serving("bare", json.dumps(list(sizes.values()))) as bare:
+        with serving("bare", json.dumps(list(sizes.values()))) as bare:
             asked = {
                 "single": (ours, SINGLE),
                 "single, bare": (bare, "/0"),
@@ -58,16 +58,16 @@ def measure(url: str, *, seconds: float, connections: int) -> dict[str, Measured
             cpu_s = dict.fromkeys(asked, 0.0)
             for _ in range(_TURNS):
                 for name, ((port, pid), path) in asked.items():
-                    before = _cpu_s(pid)
+                    before = read_cpu_s(pid)
                     found[name] += asyncio.run(_load(port, path, seconds / _TURNS, connections))
-                    cpu_s[name] += _cpu_s(pid) - before
+                    cpu_s[name] += read_cpu_s(pid) - before
     return {
         name: Measured(len(times) / seconds, _p99(times), 1e6 * cpu_s[name] / len(times))
         for name, times in found.items()
     }
 
 
-def _cpu_s(pid: int) -> float:
+def read_cpu_s(pid: int) -> float:
     """Processor time of a process so far, user and system (Linux)."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
@@ -113,7 +113,7 @@ def _p99(times: list[float]) -> float:
 
 
 @contextmanager
-def _serving(what: str, argument: str) -> Iterator[tuple[int, int]]:
+def serving(what: str, argument: str) -> Iterator[tuple[int, int]]:
     """A server in a process of its own; yields its port and its process id."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.ofrep", "serve", what, argument],

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette import types
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Route
 
 from app.http import (
     changes_api,
@@ -72,8 +72,9 @@ class ApiAhead:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
-        route, found = self._find(scope)
-        own = {**{name: value for name, value in scope.items() if name != "app"}, **found}
+        route, found = self._find(scope["path"])
+        own = {**scope, "path_params": found}
+        own.pop("app", None)
         if route is not None and scope["method"] in (route.methods or ()):
             # what the route does, without its layers for other apps
             await (await route.endpoint(Request(own, receive, send)))(own, receive, send)
@@ -86,12 +87,11 @@ class ApiAhead:
         else:
             await self._pages(scope, receive, send)
 
-    def _find(self, scope: types.Scope) -> tuple[Route | None, types.Scope]:
+    def _find(self, path: str) -> tuple[Route | None, dict[str, str]]:
         """The route of a path, and what the path says."""
-        if (plain := self._plain.get(scope["path"])) is not None:
+        if (plain := self._plain.get(path)) is not None:
             return plain, {}
         for route in self._patterns:
-            match, found = route.matches(scope)
-            if match is not Match.NONE:
-                return route, found
+            if found := route.path_regex.match(path):
+                return route, found.groupdict()
         return None, {}

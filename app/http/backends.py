@@ -30,6 +30,7 @@ logger = logging.getLogger("quarterdeck")
 security = logging.getLogger("quarterdeck.security")
 
 TOKENS_KNOWN_FOR_S = 1.0
+_CREDENTIALS = (b"authorization", b"x-api-key")
 _POLL_S, _POLL_SQLITE_S = 1.0, 0.2  # between two looks for newer flags; PostgreSQL announces them as well
 TOLD_PER_MINUTE = 60  # lines about refused requests in the log
 
@@ -79,7 +80,9 @@ async def admit_service(request: Request, scope: TokenScope) -> tuple[str, str]:
 
 async def identify(request: Request, scope: TokenScope) -> Token | None:
     """Return the request's token, None where none is needed. Raises RequestRefused with 401 or 403."""
-    return await identify_headers(request.headers, scope)
+    headers = reversed(request.scope["headers"])  # of several with one name, the first counts
+    found = {name.decode(): value.decode("latin-1") for name, value in headers if name in _CREDENTIALS}
+    return await identify_headers(found, scope)
 
 
 async def identify_headers(headers: Mapping[str, str], scope: TokenScope) -> Token | None:

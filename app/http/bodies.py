@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from app.http.refusals import RequestRefused
 from core.errors import InvalidInput
@@ -15,16 +15,22 @@ _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 async def read_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Return a request's body, unzipped, of at most `most_bytes` bytes. Raises RequestRefused and InvalidInput."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    headers = request.headers
+    encoding = headers["content-encoding"].strip().lower() if "content-encoding" in headers else "identity"
     if encoding not in ("identity", *_WINDOWS):
         raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip, deflate or none")
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
-            async for part in request.stream():
-                body += part
+            while True:  # as `request.stream` does, with less work
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
                 if len(body) > most_bytes:
                     raise _too_large(most_bytes)
+                if not message.get("more_body"):
+                    break
     except TimeoutError:
         raise RequestRefused(408, f"body: took longer than {BODY_WITHIN_S:.0f} seconds") from None
     return bytes(body) if encoding == "identity" else _unzip(bytes(body), encoding, most_bytes)

@@ -91,7 +91,8 @@ class Guard:
             await self._app({**scope, "headers": self._seal(scope)}, receive, answering)
 
     def _refuse(self, scope: Scope) -> str:
-        host, origin, site = _get(scope["headers"], b"host", b"origin", b"sec-fetch-site")
+        first = dict(reversed(scope["headers"]))  # of several, the first counts; ASGI gives names in lower case
+        host, origin, site = (_decode(first.get(name)) for name in (b"host", b"origin", b"sec-fetch-site"))
         if self._hosts is not None and _strip_port(host) not in self._hosts:
             return "host: this server answers to this machine only; use http://127.0.0.1 or a login"
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
@@ -117,7 +118,7 @@ class Guard:
                 own = name.lower().encode()
                 if not proxy.is_from(peer) or sum(given == own for given, _ in scope["headers"]) > 1:
                     dropped.add(own)
-        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in dropped]
+        kept = [header for header in scope["headers"] if header[0] not in dropped]
         return [*kept, (SEAL_HEADER.encode(), get_seal().encode())]
 
     def _with_headers(self, send: Send) -> Send:
@@ -148,13 +149,8 @@ def _is_hidden(path: str) -> bool:
     return bool(inner) and rest not in _USED and not rest.startswith(_USED_BELOW)
 
 
-def _get(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> list[str | None]:
-    """The first value of each of these headers."""
-    found: dict[bytes, str] = {}
-    for name, value in headers:
-        if (lower := name.lower()) in wanted:
-            found.setdefault(lower, value.decode("latin-1"))
-    return [found.get(name) for name in wanted]
+def _decode(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def _strip_port(host: str | None) -> str:

@@ -6,7 +6,6 @@ A token has a limit of its own, in `backends.py`. Bodies are limited in `bodies.
 import asyncio
 import math
 import time
-from collections import Counter
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -34,7 +33,7 @@ class Limits:
         self._at_once = at_once
         self._streams_at_once = max(1, at_once * 4 // 5)
         self._proxy = proxy
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -44,10 +43,11 @@ class Limits:
         address = self._find_address(scope)
         wait_s = self._meter.take(address, now_s=time.monotonic())
         most = self._streams_at_once if scope["path"] == EVENTS else self._at_once
-        if wait_s or self._open[address] >= most:
+        under_way = self._open.get(address, 0)
+        if wait_s or under_way >= most:
             await _refuse(scope, receive, send, wait_s or 1.0)
             return
-        self._open[address] += 1
+        self._open[address] = under_way + 1
         try:
             await self._app(scope, receive, send)
         finally:

@@ -7,13 +7,14 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import cache
 from random import getrandbits
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 HEADER = "X-Request-ID"
 PAGES = "pages"
@@ -21,6 +22,7 @@ _HEADER = HEADER.lower().encode()
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 logger = logging.getLogger("quarterdeck.requests")
+_request_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")  # structlog adds it to every line
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -63,7 +65,7 @@ class Observing:
                 message["headers"] = [*message.get("headers", ()), (_HEADER, request_id.encode())]
             await send(message)
 
-        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        bound = _request_id.set(request_id)
         _under_way.add(request := object())
         try:
             await self._app(scope, receive, answer)
@@ -72,7 +74,7 @@ class Observing:
             route = path if path in self._plain else find_route(path, self._patterns)
             _note(route, scope, status, time.perf_counter() - began)
             _under_way.discard(request)
-            structlog.contextvars.reset_contextvars(**bound)
+            _request_id.reset(bound)
 
 
 def _note(route: str, scope: Scope, status: int, seconds: float) -> None:

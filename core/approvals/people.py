@@ -1,19 +1,68 @@
-"""Shell: finds the person behind a token, who made it after signing in (both are one person), and who lost a role."""
+"""Shell: finds the person behind a token, who made it after signing in (both are one person), who lost a role, and who
+may change an environment alone.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from core.access.roles import list_grants
 from core.access.scopes import Token, TokenScope, decide_access, hash_secret
 from core.access.tokens import find_by_digest, find_owner
+from core.approvals.operations import read_policy
 from core.audit.actions import Action
 from core.audit.acts import Act
-from core.audit.gate import Origin
-from core.audit.permissions import EVERYONE, GROUP, combine_grants, explain_refusal, fold_name
+from core.audit.gate import ADMINS, Origin
+from core.audit.permissions import (
+    EVERYONE,
+    EVERYWHERE,
+    GROUP,
+    Grant,
+    Role,
+    combine_grants,
+    explain_refusal,
+    fold_name,
+    may_read_questions,
+)
 from core.audit.trail import AuditFilter, list_audit
 from core.errors import Forbidden
 from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRole:
+    """What a person or group may do in an environment: `role` by grants to this name, None for somebody without one.
+
+    `place` is where the role is held, the environment or `*`. `alone` is whether they need no second person.
+    """
+
+    who: str
+    role: Role | None
+    place: str
+    questions: bool
+    alone: bool
+
+    @property
+    def may_change(self) -> bool:
+        """Whether they change anything at all. Without a grant of their own, they may by that of a group."""
+        return self.role is None or self.role.covers(Role.EDITOR)
+
+
+def list_held_roles(store: Store, environment: str) -> tuple[HeldRole, ...]:
+    """Return who may do what in an environment, and who needs a second person there; by name."""
+    policy, grants = read_policy(store, environment), list_grants(store)
+    here = {fold_name(each.who): each.who for each in grants if each.environment in (EVERYWHERE, environment)}
+    alone = {fold_name(name): name for name in policy.alone if name != ADMINS}
+    found = []
+    for folded, who in sorted((alone | here).items()):
+        own = [each for each in grants if fold_name(each.who) == folded]
+        roles = combine_grants([Grant("them", each.role, each.environment, each.questions) for each in own], "them")
+        role = roles.role_in(environment)
+        place = EVERYWHERE if role is not None and roles.role_in(EVERYWHERE) is role else environment
+        needs_nobody = not policy.required or policy.lets_alone(who, roles, environment)
+        found.append(HeldRole(who, role, place, may_read_questions(roles, environment), needs_nobody))
+    return tuple(found)
 
 
 def act_for(store: Store, token: Token, reason: str, environment: str) -> Act:

@@ -138,6 +138,16 @@ def find_approved(
     return next((int(row.id) for row in own), None)
 
 
+def find_naming(connection: Connection, index: str, *, at_ms: int) -> int | None:
+    """Return an open request that lets users search an index: nothing else may take its name until it is decided."""
+    c, quoted = change_requests.c, json.dumps(index, ensure_ascii=False)
+    is_open = c.state.in_((RequestState.WAITING, *READY)), c.expires_ms > at_ms
+    found = connection.execute(select(c.id, c.changes).where(*is_open).order_by(c.id))
+    lives = tuple(json.dumps(str(action)) for action in (Action.INDEX_SWAP, Action.CANARY_PROMOTE))
+    wanted = (row.id for row in found if quoted in row.changes and any(each in row.changes for each in lives))
+    return next((int(each) for each in wanted), None)
+
+
 def mark_applied(connection: Connection, request_id: int, changes: Sequence[WantedChange], *, entry_id: int) -> None:
     """Use up the approved request for these changes. Raises Conflict when somebody was faster: it counts once."""
     c = change_requests.c

@@ -22,8 +22,8 @@ from core.flags.conditions import (
 from core.flags.conversion import TARGETING_KEY
 
 _ORDERS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
-_VERSIONS = {"$veq": "=", "$vne": "!=", "$vlt": "<", "$vlte": "<=", "$vgt": ">", "$vgte": ">="}
-_OPPOSITES = {"$nin": "$in", "$nini": "$ini", "$notInGroup": "$inGroup", "$notRegex": "$regex",
+_VERSIONS = {"$veq": "=", "$vlt": "<", "$vlte": "<=", "$vgt": ">", "$vgte": ">="}
+_OPPOSITES = {"$vne": "$veq", "$nin": "$in", "$nini": "$ini", "$notInGroup": "$inGroup", "$notRegex": "$regex",
               "$notRegexi": "$regexi", "$ne": "$eq"}  # fmt: skip
 
 
@@ -70,7 +70,10 @@ class Conditions:
                 raise NoCounterpart(f"{operator} on {name!r}: {value!r} is no whole semantic version")
             self._notes.append(f"{name!r} is compared as a semantic version; other versions match nothing")
             known = {"if": [attribute, attribute, LOWEST_VERSION]}
-            return compare_versions(known, _VERSIONS[operator], value)
+            test = compare_versions(known, _VERSIONS[operator], value)
+            if operator == "$veq" and "-" in value:  # GrowthBook splits at dots and dashes alike
+                test = any_of([test, {"===": [attribute, value.replace("-", ".", 1)]}])
+            return test
         if operator == "$eq" and not isinstance(value, Mapping | list):
             return _equals(attribute, value)
         if operator in _ORDERS and isinstance(value, str | int | float):

@@ -4,6 +4,7 @@ from sqlalchemy import delete, insert, select, update
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.audit.gate import find_naming
 from core.audit.settings import move_state_version, save_versioned
 from core.errors import Conflict, NotFound
 from core.indexes.audited import BuildState, SwapState
@@ -16,7 +17,7 @@ from quarterdeck.store import Store
 
 
 def register_index(store: Store, index: Index, by: Act) -> int:
-    """Register a finished vector index. Raises Conflict when its name is taken."""
+    """Register a finished vector index. Raises Conflict when its name is taken, also by a change that waits for one."""
     if index.name in {known.name for known in list_indexes(store)}:
         raise Conflict(f"index {index.name!r} is already registered")
     built = BuildState(
@@ -24,6 +25,8 @@ def register_index(store: Store, index: Index, by: Act) -> int:
         index.chunking,
     )  # fmt: skip
     with changing(store, by) as change:
+        if (request := find_naming(change.connection, index.name, at_ms=change.at_ms)) is not None:
+            raise Conflict(f"request {request} was made for another index {index.name!r}; decide about it first")
         change.connection.execute(insert(indexes).values(name=index.name, **built.to_audit()))
         change.record(Action.INDEX_REGISTER, index.name, None, built)
     return change.entry_id

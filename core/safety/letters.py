@@ -5,6 +5,7 @@ Such text holds half of a surrogate pair. Nothing that is stored, shown or sent 
 
 import json
 import re
+from codecs import BOM_UTF8
 from typing import Any
 
 from core.errors import InvalidInput
@@ -55,7 +56,7 @@ def parse_json(text: bytes) -> Any:
 def parse_any_json(text: bytes) -> Any:
     """Return the JSON in a text of UTF-8, whose names and values may have lone surrogates. Raises InvalidInput."""
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return json.loads(text.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
         raise InvalidInput("body", f"is not JSON: {show_text(str(error))}") from error
 

@@ -8,6 +8,7 @@ from zlib import crc32
 import streamlit as st
 
 from app import ui
+from app.panels.rollouts.people import render_people
 from app.resources import get_config, get_store
 from app.text import plain
 from app.visitor import get_visitor, lock, make_act
@@ -45,6 +46,7 @@ def render_requests(environment: str) -> None:
     if every:
         ui.show_table([_row(each) for each in every], key="requests-table", file_name="requests.csv")
     render_policy(policy, environment)
+    render_people(environment)
 
 
 def say_policy(policy: Policy, environment: str, waiting: int) -> str:

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.http.guard import SEAL_HEADER, Guard, get_seal
+from app.http.ofrep_answers import JsonAnswer
 from core.access.identity import SignIn, read_sign_in
 from tests.core.access.test_identity import OIDC, PROXY
 
@@ -117,6 +118,13 @@ def test_every_answer_tells_browsers_what_to_refuse() -> None:
         assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cache-control"] == "no-store"
         assert "strict-transport-security" not in answer.headers
+
+
+def test_an_answer_of_json_may_load_nothing_at_all() -> None:
+    app = Guard(JsonAnswer(b"{}"), LOCAL, "127.0.0.1")
+    answer = TestClient(app, base_url="http://127.0.0.1:8501").get("/ofrep/v1/evaluate/flags")
+    assert answer.headers.get_list("content-security-policy") == ["default-src 'none'; frame-ancestors 'none'"]
+    assert (answer.headers["x-frame-options"], answer.headers["cache-control"]) == ("DENY", "no-store")
 
 
 def test_under_https_cookies_are_secure_and_browsers_stay_with_it() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from core.access.credentials import issue_token
 from core.access.roles import grant_role, revoke_role
@@ -42,7 +42,7 @@ from core.rollouts.experiments import LayerPlace, prepare_start
 from core.rollouts.layers import create_layer
 from core.rollouts.schedules import create_schedule, resume_schedule, run_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag, rollout_pct
-from quarterdeck.schema import change_requests
+from quarterdeck.schema import change_requests, indexes
 from quarterdeck.store import Store
 from tests.core.audit.test_permissions import Prompts
 
@@ -217,6 +217,20 @@ def test_an_approval_for_later_is_applied_then_by_the_server(guarded: Store) -> 
     assert len(apply_due_requests(guarded, now=NOW + timedelta(minutes=61))) == 1
     assert apply_due_requests(guarded, now=NOW + timedelta(minutes=62)) == ()
     assert pct(guarded) == 50
+
+
+def test_what_was_approved_for_one_index_is_never_another_of_its_name(guarded: Store) -> None:
+    index, everywhere = Index("docs-v1", "/tmp/x", "v1", "model", 3, NOW, "setup"), person("ada", roles=ADMIN)
+    register_index(guarded, index, Act("setup", "a test"))
+    with pytest.raises(ApprovalNeeded) as needed:
+        swap_index(guarded, "default", "docs-v1", everywhere, expected=None)
+    approve_request(guarded, get_request(guarded, needed.value.request_id), BOB, due=NOW + timedelta(hours=1))
+    with guarded.begin() as connection:
+        connection.execute(delete(indexes))  # it is removed, and built anew from something else
+    with pytest.raises(Conflict, match=r"request 1 was made for another index 'docs-v1'"):
+        register_index(guarded, replace(index, location="/tmp/evil"), everywhere)
+    reject_request(guarded, get_request(guarded, 1), BOB)
+    register_index(guarded, replace(index, location="/tmp/other"), everywhere)
 
 
 def test_emergencies_and_stops_pass_and_are_marked(guarded: Store) -> None:
