@@ -19,6 +19,15 @@ from app.text import plain
 from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
+# Each tab with its views. The address names the view, so links of earlier releases lead where they led.
+_TABS = {
+    "Versions": ("Versions", "Diff"),
+    "Files": ("Files",),
+    "Documents": ("Documents",),
+    "Indexes": ("Indexes", "Pipeline"),
+    "What would it fix?": ("What would it fix?", "Replay"),
+}
+_VIEW_NAMES = {"Versions": "All", "Indexes": "Indexes", "What would it fix?": "A newer version", "Replay": "Any change"}
 _NOT_LIVE = ui.StatusLook("Not live", "gray", ui.Mark.UNKNOWN)
 
 
@@ -75,11 +84,31 @@ def render() -> None:
             lambda: render_prediction(versions, indexes, aliases, frame.scope),
         ),
     }
-    tabs = st.tabs(list(panels), on_change="rerun", key="tab", bind="query-params")
-    for tab, (what, draw) in zip(tabs, panels.values(), strict=True):
-        if tab.open:
-            with tab, ui.showing_errors(what):
-                draw()
+    asked = st.query_params.get("tab", "")
+    shown = asked if asked in panels else "Versions"
+    opened = next(tab for tab, views in _TABS.items() if shown in views)
+    st.session_state["corpus-tab"] = opened
+    tabs = st.tabs(list(_TABS), on_change=_keep_shown, args=("corpus-tab",), key="corpus-tab")
+    with tabs[list(_TABS).index(opened)]:
+        choose_view(_TABS[opened], shown)
+        what, draw = panels[shown]
+        with ui.showing_errors(what):
+            draw()
+
+
+def choose_view(views: Sequence[str], shown: str) -> None:
+    """Draw the choice between the views of a tab, where it has several."""
+    if len(views) > 1:
+        st.session_state["corpus-view"] = shown
+        st.segmented_control(
+            "View", views, required=True, format_func=lambda name: _VIEW_NAMES.get(name, name), key="corpus-view",
+            on_change=_keep_shown, args=("corpus-view",), label_visibility="collapsed",
+        )  # fmt: skip
+
+
+def _keep_shown(key: str) -> None:
+    """Put the view that was chosen into the address; the first one of a tab has the tab's name."""
+    st.query_params["tab"] = st.session_state[key]
 
 
 frame = ui.render_frame("Corpus", environments=list_environments(), services=list_services(), ranges=False)

@@ -21,8 +21,8 @@ _MOST_TOPICS = 3
 def render_causes(told: WhatChanged, report: DriftReport) -> None:
     """The candidate causes, likeliest first, each with its evidence; a click on one leads to its questions."""
     st.caption(
-        "Probability given the log and how often each kind of change does harm, if there is one cause. Choose one to "
-        "open its questions."
+        "How sure: from when the scores fell, whose scores fell, and how often such changes do harm. "
+        "Choose a cause to open its questions."
     )
     chosen = _render_ranked(told.causes, key="drift-causes", file_name="causes.csv")
     _render_links(chosen, told.topics, report.changed_on)
