@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import streamlit as st
-
 from app import ui
 from app.panels.corpus.differences import render_differences
 from app.panels.corpus.documents import render_documents
@@ -16,10 +14,10 @@ from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, list_services
 from app.text import plain
+from app.views import draw_views
 from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
-# Each tab with its views. The address names the view, so links of earlier releases lead where they led.
 _TABS = {
     "Versions": ("Versions", "Diff"),
     "Files": ("Files",),
@@ -27,7 +25,9 @@ _TABS = {
     "Indexes": ("Indexes", "Pipeline"),
     "What would it fix?": ("What would it fix?", "Replay"),
 }
-_VIEW_NAMES = {"Versions": "All", "Indexes": "Indexes", "What would it fix?": "A newer version", "Replay": "Any change"}
+_VIEW_NAMES = {
+    "Versions": "All versions", "Diff": "Compare two", "What would it fix?": "A newer version", "Replay": "Any change",
+}  # fmt: skip
 _NOT_LIVE = ui.StatusLook("Not live", "gray", ui.Mark.UNKNOWN)
 
 
@@ -84,31 +84,7 @@ def render() -> None:
             lambda: render_prediction(versions, indexes, aliases, frame.scope),
         ),
     }
-    asked = st.query_params.get("tab", "")
-    shown = asked if asked in panels else "Versions"
-    opened = next(tab for tab, views in _TABS.items() if shown in views)
-    st.session_state["corpus-tab"] = opened
-    tabs = st.tabs(list(_TABS), on_change=_keep_shown, args=("corpus-tab",), key="corpus-tab")
-    with tabs[list(_TABS).index(opened)]:
-        choose_view(_TABS[opened], shown)
-        what, draw = panels[shown]
-        with ui.showing_errors(what):
-            draw()
-
-
-def choose_view(views: Sequence[str], shown: str) -> None:
-    """Draw the choice between the views of a tab, where it has several."""
-    if len(views) > 1:
-        st.session_state["corpus-view"] = shown
-        st.segmented_control(
-            "View", views, required=True, format_func=lambda name: _VIEW_NAMES.get(name, name), key="corpus-view",
-            on_change=_keep_shown, args=("corpus-view",), label_visibility="collapsed",
-        )  # fmt: skip
-
-
-def _keep_shown(key: str) -> None:
-    """Put the view that was chosen into the address; the first one of a tab has the tab's name."""
-    st.query_params["tab"] = st.session_state[key]
+    draw_views(_TABS, panels, names=_VIEW_NAMES)
 
 
 frame = ui.render_frame("Corpus", environments=list_environments(), services=list_services(), ranges=False)

@@ -17,7 +17,7 @@ from core.log.filters import QuestionFilter
 from core.log.questions import list_newest
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit, serving
-from tests.browser.test_questions import open_tab, select_row
+from tests.browser.test_questions import open_tab, open_view, select_row
 from tests.conftest import Demo, copy_home
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
@@ -105,7 +105,7 @@ def evaluate_on_them(walker: Visit) -> None:
     page.wait_for_url("**/prompts?*case_set=gap*")
     walker.wait()
     expect(page.get_by_text("gap: 10 cases, version 1", exact=False)).to_be_visible(timeout=PATIENCE_MS)
-    open_tab(page, "Evaluate")
+    open_view(page, "Evaluate")
     page.get_by_role("combobox", name="Cases", exact=True).click()
     page.get_by_role("option", name="gap: 10 cases, version 1").click()
     page.get_by_label("Reason").first.fill("does it answer the gap?")
