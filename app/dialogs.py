@@ -18,7 +18,7 @@ def offer_dialog(label: str, draw: Callable[[str], None], *, place: str, icon: s
     st.button(label, key=f"open-{place}", icon=icon, on_click=_open, args=(place,), **options)
     if st.session_state.get(_OPEN) == place:
 
-        @st.dialog(label, width="large", on_dismiss=close)
+        @st.dialog(label, width="medium", on_dismiss=close)
         def show() -> None:
             draw(place)
             ui.render_said(_within(place))

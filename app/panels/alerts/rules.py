@@ -31,6 +31,7 @@ def offer_new_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -
     """The button that opens the form of a rule with its backtest."""
     form = partial(_render_form, found, frame, services, None)
     dialogs.offer_dialog("New rule", form, place=_SAVED, icon=":material/add:")
+    ui.render_said(_SAVED)
 
 
 def offer_changes(rule: AlertRule, found: AlertOverview, frame: ui.Frame, services: list[str]) -> None:
@@ -42,8 +43,8 @@ def offer_changes(rule: AlertRule, found: AlertOverview, frame: ui.Frame, servic
 
 
 def say_changes() -> None:
-    """What became of the last change of a rule."""
-    for place in (_SAVED, _CHANGED, _REMOVED):
+    """What became of the last change of a rule that was there."""
+    for place in (_CHANGED, _REMOVED):
         ui.render_said(place)
 
 
