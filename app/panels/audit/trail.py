@@ -39,11 +39,11 @@ def render_filter() -> AuditFilter:
 
 def _choose(label: str, values: Sequence[str], *, key: str) -> str | None:
     """Draw the choice of one value, which the address carries as it is stored; actions are shown in words."""
-    wanted = st.query_params.get(key)
+    wanted, say = st.query_params.get(key), say_action if key == "what" else show_text
     st.session_state[key] = wanted if wanted in values else None
     return st.selectbox(
-        label, values, key=key, placeholder="any", on_change=ui.keep_named, args=(key,),
-        format_func=say_action if key == "what" else show_text,
+        label, sorted(values, key=say), key=key, placeholder="any", format_func=say, on_change=ui.keep_named,
+        args=(key,),
     )  # fmt: skip
 
 

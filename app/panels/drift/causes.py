@@ -76,7 +76,7 @@ def _render_ranked(causes: Causes, *, key: str, file_name: str) -> Cause | None:
     ]
     columns = {"cause": st.column_config.TextColumn(width=180), "evidence": st.column_config.TextColumn(width=310)}
     event = ui.show_table(
-        rows, file_name=file_name, column_config=columns, row_height=72, height="content", on_select="rerun",
+        rows, file_name=file_name, column_config=columns, row_height=88, height="content", on_select="rerun",
         selection_mode="single-row", **keep_selection(key, [repr((row["cause"], row["when"])) for row in rows]).options,
     )  # fmt: skip
     return next((causes.ranked[place] for place in event["selection"]["rows"] if place < len(rows)), None)
