@@ -131,7 +131,7 @@ def let_it_go_live(walker: Visit, server: Server) -> None:
     form.get_by_label("Reason").fill("covers the gap", timeout=LONG_MS)
     form.get_by_label("Type the index").fill("docs-v2")
     form.get_by_role("button", name="Let it go live").click()
-    page.get_by_text("Recorded as audit entry").first.wait_for()
+    page.get_by_text("Readers follow within").first.wait_for()  # the start of the probe is recorded too
     with closing(Store(server.database_url)) as store:
         assert [alias.index_name for alias in list_aliases(store)] == ["docs-v2"]
         assert list_audit(store, AuditFilter(action="index.swap"), limit=1)[0].reason == "covers the gap"
