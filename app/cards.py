@@ -59,7 +59,7 @@ def show_chart(
     told = list_chart_rows(figure) if rows is None else rows
     figure.update_layout(title=None)
     with st.container(border=True, key=f"chart-{key}"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="top", gap="small", key=f"cardhead-{key}"):
             meant = glossary.explain_chart(title, *(str(trace.name or "") for trace in figure.data))
             st.markdown(f"##### {plain(title)}", anchors=False, width="stretch", help=meant)
             with st.container(horizontal=True, gap="small", width="content"):

@@ -84,11 +84,11 @@ def was_made() -> bool:
 
 
 def submit_change(
-    change: Callable[[], int], *, effect: str, place: str, undo: Callable[[], int] | None = None,
-    forget: Callable[[], object] | None = None,
+    change: Callable[[], int], *, effect: str, place: str, done_at: str | None = None,
+    undo: Callable[[], int] | None = None, forget: Callable[[], object] | None = None,
 ) -> None:  # fmt: skip
     """Run one operation where a form was read, not in a callback; then draw the page anew, with what it did."""
-    record_change(change, effect=effect, place=place, undo=undo, forget=forget)
+    record_change(change, effect=effect, place=place, done_at=done_at, undo=undo, forget=forget)
     st.rerun()
 
 

@@ -197,7 +197,7 @@ def choose_named(
     chosen = found if wanted is not None else (names[0] if names else None)
     st.session_state[key] = chosen
     return st.selectbox(
-        label, names, key=key, format_func=format_func, placeholder=placeholder, on_change=_keep_named, args=(key,)
+        label, names, key=key, format_func=format_func, placeholder=placeholder, on_change=keep_named, args=(key,)
     )
 
 
@@ -209,7 +209,7 @@ def tell_gone(key: str, names: Collection[str], what: str) -> None:
         st.warning(said, icon=":material/link_off:")
 
 
-def _keep_named(key: str) -> None:
+def keep_named(key: str) -> None:
     """Put what was chosen into the address."""
     chosen = st.session_state[key]
     if chosen is not None:

@@ -48,8 +48,8 @@ def explain_irreversible(entry: AuditEntry) -> str:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
         return f"{entry.entry_id} is in MLflow too: {page}"
     if subject_of(entry.action) is Subject.EXPERIMENT:
-        return f"{entry.entry_id} ({entry.action}) cannot be undone here: stop or start experiments on Rollouts"
-    return f"{entry.entry_id} ({entry.action}) has no former state to restore"
+        return f"{entry.entry_id} cannot be undone here: stop or start experiments on Rollouts"
+    return f"{entry.entry_id} has no former state to restore"
 
 
 def find_newest(store: Store, entry: AuditEntry) -> int:

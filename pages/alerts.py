@@ -5,7 +5,7 @@ import streamlit as st
 from app import ui
 from app.panels.alerts.channels import render_channels, render_deliveries
 from app.panels.alerts.resources import load_alerts, load_deliveries
-from app.panels.alerts.rules import render_removal, render_rule
+from app.panels.alerts.rules import offer_new_rule, say_changes
 from app.panels.alerts.states import describe_alerts, render_alert, render_states
 from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain
@@ -22,13 +22,14 @@ def render(frame: ui.Frame) -> None:
         sentence, look = describe_alerts(found)
         ui.render_verdict(plain(sentence), look)
         render_states(found)
-        render_alert(found, environment)
+        offer_new_rule(found, frame, services)
+        render_alert(found, frame, services)
     else:
         ui.render_verdict("No rule watches anything here yet. Try one on the last 90 days before you save it.", NO_RULE)
+        offer_new_rule(found, frame, services)
+        say_changes()
     for problem in found.book.problems:
         st.warning(plain(problem))
-    render_rule(found, frame, services)
-    render_removal(found, environment)
     st.subheader("Channels", anchor=False)
     render_channels(found, environment)
     st.subheader("Deliveries", anchor=False)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import streamlit as st
-
 from app import ui
 from app.panels.corpus.differences import render_differences
 from app.panels.corpus.documents import render_documents
@@ -16,9 +14,20 @@ from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, list_services
 from app.text import plain
+from app.views import draw_views
 from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
+_TABS = {
+    "Versions": ("Versions", "Diff"),
+    "Files": ("Files",),
+    "Documents": ("Documents",),
+    "Indexes": ("Indexes", "Pipeline"),
+    "What would it fix?": ("What would it fix?", "Replay"),
+}
+_VIEW_NAMES = {
+    "Versions": "All versions", "Diff": "Compare two", "What would it fix?": "A newer version", "Replay": "Any change",
+}  # fmt: skip
 _NOT_LIVE = ui.StatusLook("Not live", "gray", ui.Mark.UNKNOWN)
 
 
@@ -75,11 +84,7 @@ def render() -> None:
             lambda: render_prediction(versions, indexes, aliases, frame.scope),
         ),
     }
-    tabs = st.tabs(list(panels), on_change="rerun", key="tab", bind="query-params")
-    for tab, (what, draw) in zip(tabs, panels.values(), strict=True):
-        if tab.open:
-            with tab, ui.showing_errors(what):
-                draw()
+    draw_views(_TABS, panels, names=_VIEW_NAMES)
 
 
 frame = ui.render_frame("Corpus", environments=list_environments(), services=list_services(), ranges=False)

@@ -113,7 +113,7 @@ def render(frame: ui.Frame) -> None:
                 render_topic_cases(topic.topic, frame.scope, frame.today, days, clusters, frame.environment)
     if coverage.topics.topics:
         points = load_map(frame.scope, frame.today, days, clusters) if is_reader else None
-        with table:
+        with table, st.container(key="coverage-charts"):
             render_charts(board, points)
 
 

@@ -31,7 +31,7 @@ def render(frame: ui.Frame) -> None:
         st.caption(plain(f"Not read: {problem}"))
     render_comparison(found.entries)
     render_entries(found.entries)
-    render_prediction(frame)
+    render_prediction(frame, found.entries)
 
 
 frame = ui.render_frame(

@@ -1,6 +1,6 @@
 """Prompts: which prompt variant wins under which rule, what the runs say, and what is in production."""
 
-from typing import Any
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -15,13 +15,21 @@ from app.panels.prompts.resources import load_choices, load_comparison, load_exp
 from app.panels.prompts.runs import read_chosen, render_runs
 from app.resources import list_environments
 from app.text import plain
+from app.views import draw_views
 from core.prompts.contests import PromptComparison, Verdict
 from core.prompts.decisions import WinnerRule
 from core.wording.counts import count_of
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
 _MOST_PROBLEMS = 8
-_OWN_TABS = ("Cases", "Evaluate")
+_TABS = {
+    "Compare": ("Compare", "Side by side"),
+    "Runs": ("Runs", "Names"),
+    "Promote": ("Promote",),
+    "Live": ("Live",),
+    "Cases": ("Cases", "Evaluate"),
+}
+_VIEW_NAMES = {"Compare": "All runs", "Runs": "All runs", "Names": "Names of figures", "Cases": "Case sets"}
 _WINNER = ui.StatusLook("Winner", "green", ui.Mark.WINNER)
 _NO_WINNER = ui.StatusLook("No clear winner", "gray", ui.Mark.UNKNOWN)
 _NO_VERDICT = ui.StatusLook("No verdict", "gray", ui.Mark.UNKNOWN)
@@ -99,41 +107,35 @@ def wants_shared() -> bool:
 
 
 def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> None:
-    """The evidence, the runs, the promotion and the live figures; only the open tab is computed."""
-    compare, pair, runs, promotion, live, names, cases, evaluate = st.tabs(
-        ["Compare", "Side by side", "Runs", "Promote", "Live", "Names", *_OWN_TABS], on_change="rerun", key="tab",
-        bind="query-params",
-    )  # fmt: skip
-    if compare.open:
-        with compare:
-            render_comparison(found)
-    if pair.open:
-        with pair:
-            render_pair(found)
-    if runs.open:
-        with runs, ui.showing_errors("The runs could not be read"):
-            render_runs(experiment, [each.run.run_id for each in found.contenders])
-    if promotion.open:
-        with promotion, ui.showing_errors("What is promoted could not be read"):
-            render_promotion(found, frame.environment)
-    if live.open:
-        with live, ui.showing_errors("The live figures could not be read"):
-            name = found.prompt or next((each.evaluation.prompt for each in found.contenders), "")
-            render_behavior(name, experiment, today=frame.today, environment=frame.environment)
-    if names.open:
-        with names, ui.showing_errors("The names could not be read"):
-            render_names(experiment, load_choices(experiment), frame.environment)
-    render_own(cases, evaluate, frame)
+    """The evidence, the runs, the promotion and the live figures; only what is open is computed."""
+
+    def render_live() -> None:
+        name = found.prompt or next((each.evaluation.prompt for each in found.contenders), "")
+        render_behavior(name, experiment, today=frame.today, environment=frame.environment)
+
+    views: dict[str, tuple[str, Callable[[], None]]] = {
+        "Compare": ("The runs could not be compared", lambda: render_comparison(found)),
+        "Side by side": ("The runs could not be compared", lambda: render_pair(found)),
+        "Runs": (
+            "The runs could not be read",
+            lambda: render_runs(experiment, [each.run.run_id for each in found.contenders]),
+        ),
+        "Names": (
+            "The names could not be read",
+            lambda: render_names(experiment, load_choices(experiment), frame.environment),
+        ),
+        "Promote": ("What is promoted could not be read", lambda: render_promotion(found, frame.environment)),
+        "Live": ("The live figures could not be read", render_live),
+    }
+    draw_views(_TABS, views | list_own(frame), names=_VIEW_NAMES)
 
 
-def render_own(cases: Any, evaluate: Any, frame: ui.Frame) -> None:
-    """The tabs that need no run: the case sets of the store, and the evaluation that makes runs."""
-    if cases.open:
-        with cases, ui.showing_errors("The cases could not be read"):
-            render_case_sets(frame.environment)
-    if evaluate.open:
-        with evaluate, ui.showing_errors("What can be evaluated could not be read"):
-            render_evaluation()
+def list_own(frame: ui.Frame) -> dict[str, tuple[str, Callable[[], None]]]:
+    """The views that need no run: the case sets of the store, and the evaluation that makes runs."""
+    return {
+        "Cases": ("The cases could not be read", lambda: render_case_sets(frame.environment)),
+        "Evaluate": ("What can be evaluated could not be read", render_evaluation),
+    }
 
 
 def render(frame: ui.Frame) -> None:
@@ -155,8 +157,7 @@ def render(frame: ui.Frame) -> None:
                 ui.render_said(SAVED)
                 render_names(experiment, runs, frame.environment)
             render_runs(experiment, ())
-        own_cases, own_evaluate = st.tabs(_OWN_TABS, on_change="rerun", key="tab", bind="query-params")
-        render_own(own_cases, own_evaluate, frame)
+        draw_views({"Cases": ("Cases",), "Evaluate": ("Evaluate",)}, list_own(frame))
         return
     render_sentence(found, rule)
     offer_shared_cases(found)

@@ -18,6 +18,7 @@ from quarterdeck.scope import DEFAULT_SERVICE
 
 UNTOLD = frozenset({ChangeKind.LEVEL, ChangeKind.CORPUS})  # no change of what users get
 INDEX_BUILT = "version"  # an index by its name, whichever alias it goes live under
+THINGS = (*(str(kind) for kind in ChangeKind if kind not in UNTOLD), INDEX_BUILT)  # the kinds that claims are about
 _MOST = 300
 
 
@@ -59,9 +60,8 @@ def name_thing(change: TimelineChange) -> str:
 def check_thing(about: str) -> str:
     """Return a claim's subject. Raises InvalidInput unless it is a known kind, a colon and a target."""
     kind, colon, target = about.partition(":")
-    kinds = [*(str(kind) for kind in ChangeKind if kind not in UNTOLD), INDEX_BUILT]
-    if kind not in kinds or not colon or not 0 < len(target) <= _MOST or not target.isprintable():
-        raise InvalidInput("change", f"must be KIND:NAME, such as flag:new_prompt; kinds are {', '.join(kinds)}")
+    if kind not in THINGS or not colon or not 0 < len(target) <= _MOST or not target.isprintable():
+        raise InvalidInput("change", f"must be KIND:NAME, such as flag:new_prompt; kinds are {', '.join(THINGS)}")
     return about
 
 

@@ -44,6 +44,7 @@ DIFFERING = PROJECT / "build" / "gallery"  # where a picture goes that is not al
 # Pages show where their store is, so it is always at the same place.
 HOMES = Path("/tmp/quarterdeck-gallery")
 ALIKE, LEVELS = 0.002, 40
+STILL = 0.00005  # Chromium may draw the corner of an icon another way each time
 WIDTHS, THEMES = (1440, 1024, 420), ("light", "dark")
 FIRST_SCREEN, WHOLE = 900, 2_000  # at most so much of a page
 _LOOKS = tuple((width, theme) for width in WIDTHS for theme in THEMES)
@@ -230,13 +231,13 @@ def _read(page: Page) -> str:
 def _wait_until_still(page: Page) -> Image.Image:
     from io import BytesIO
 
-    former = b""
+    former = None
     for _ in range(_MOST_LOOKS):
         page.wait_for_function(_READY)
         page.evaluate(_IDLE)
-        taken = page.screenshot(animations="disabled", caret="hide")
-        if taken == former:
-            return Image.open(BytesIO(taken)).convert("RGB")
+        taken = Image.open(BytesIO(page.screenshot(animations="disabled", caret="hide"))).convert("RGB")
+        if former is not None and measure_difference(former, taken) <= STILL:
+            return taken
         former = taken
         page.wait_for_timeout(250)
     raise AssertionError(f"{page.url} does not stand still")

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 from core.cases.store import get_set
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
+from tests.browser.test_questions import open_view
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 _ROW = 35  # the height of a row of a table, in pixels
@@ -47,7 +48,7 @@ def test_from_the_largest_gap_to_ten_cases_an_edit_its_undo_and_an_evaluation(vi
     expect(page.get_by_text("is undone.", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     with closing(Store(server.database_url)) as store:
         assert get_set(store, "qa").cases[0].case.question == made.cases[0].case.question
-    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    open_view(page, "Evaluate")
     page.get_by_label("Reason").first.fill("does it answer the gap?")
     page.get_by_role("button", name="Start the evaluation").click()
     expect(page.get_by_text("done Evaluation of", exact=False)).to_be_visible(timeout=4 * PATIENCE_MS)

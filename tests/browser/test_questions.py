@@ -26,6 +26,11 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
+def open_view(page: Page, name: str) -> None:
+    """Choose one of the views of an open tab."""
+    page.get_by_role("radiogroup", name="View").get_by_text(name, exact=True).click()
+
+
 @pytest.mark.deep
 def test_from_a_drop_to_its_questions_to_a_session_to_two_answers_marked_bad(visit: Visit, server: Server) -> None:
     page = visit.open("drift")

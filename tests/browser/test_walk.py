@@ -17,7 +17,7 @@ from core.log.filters import QuestionFilter
 from core.log.questions import list_matching
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit, serving
-from tests.browser.test_questions import open_tab, select_row
+from tests.browser.test_questions import open_tab, open_view, select_row
 from tests.conftest import Demo, copy_home
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
@@ -105,7 +105,7 @@ def evaluate_on_them(walker: Visit) -> None:
     page.wait_for_url("**/prompts?*case_set=gap*")
     walker.wait()
     expect(page.get_by_text("gap: 10 cases, version 1", exact=False)).to_be_visible(timeout=PATIENCE_MS)
-    open_tab(page, "Evaluate")
+    open_view(page, "Evaluate")
     page.get_by_role("combobox", name="Cases", exact=True).click()
     page.get_by_role("option", name="gap: 10 cases, version 1").click()
     page.get_by_label("Reason").first.fill("does it answer the gap?")
@@ -131,7 +131,7 @@ def let_it_go_live(walker: Visit, server: Server) -> None:
     form.get_by_label("Reason").fill("covers the gap", timeout=LONG_MS)
     form.get_by_label("Type the index").fill("docs-v2")
     form.get_by_role("button", name="Let it go live").click()
-    page.get_by_text("Recorded as audit entry").first.wait_for()
+    page.get_by_text("Readers follow within").first.wait_for()  # the start of the probe is recorded too
     with closing(Store(server.database_url)) as store:
         assert [alias.index_name for alias in list_aliases(store)] == ["docs-v2"]
         assert list_audit(store, AuditFilter(action="index.swap"), limit=1)[0].reason == "covers the gap"

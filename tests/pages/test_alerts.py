@@ -1,6 +1,7 @@
 """The page Alerts: a channel, a rule with its backtest, what fires, and what became of the messages."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -57,16 +58,17 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     with Listener() as listener:
         app = open_page("alerts", environment="production")
         assert verdict(app).startswith("No rule watches anything here yet.")
+        app = press(app, "Add or change a channel")
         fill(app, Channel_name="ops", Address=listener.url, Secret_that_signs_a_webhook=SECRET)
         next(field for field in app.text_input if field.key == "alert_channel_reason").input("on call")
         app = press(app, "Save channel")
         assert "not shown again" in app.success[0].value
-        app = open_page("alerts", environment="production")
+        app = press(open_page("alerts", environment="production"), "Test or remove a channel")
         next(field for field in app.text_input if field.key == "alert_test_reason").input("try it")
         app = press(app, "Send a test")
         assert "took the message" in app.success[0].value and len(listener.requests) == 1
-    app = open_page("alerts", environment="production")
-    next(box for box in app.selectbox if box.key == "alert_metric").select("failed_share")
+    app = press(open_page("alerts", environment="production"), "New rule")
+    next(box for box in app.selectbox if box.label == "Metric").select("failed_share")
     app.run()
     fill(app, Name="failures")
     next(field for field in app.number_input if field.label == "Alert at").set_value(0.1)
@@ -75,7 +77,7 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     assert not app.exception
     assert "It would have alerted 2 times in 90 days" in shown_text(app)
     assert "Expected false alarms:" in shown_text(app)
-    next(field for field in app.text_input if field.key == "alert_rule_reason").input("they matter")
+    next(field for field in app.text_input if field.label == "Reason").input("they matter")
     app = press(app, "Save rule")
     assert [text_of(said.value).partition(". ")[2] for said in app.success] == ["The rule is checked within a minute."]
     press(app, "Undo")
@@ -87,11 +89,13 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     assert verdict(app).startswith("failures about answers: Share that failed was 25.0% on ")
     links = [each.proto.label for each in app.get("page_link")]
     assert sum(label.startswith("See the questions of answers since ") for label in links) == 1
+    app = press(app, "Snooze or resolve it")
     next(field for field in app.text_input if field.key == "alert_change_reason").input("known")
     app = press(app, "Snooze")
     assert verdict(app) == "1 alert is quiet, 1 of them snoozed."
     app = press(app, "Undo")
     assert verdict(app).startswith("failures about answers: ")
+    app = press(app, "Snooze or resolve it")
     next(field for field in app.text_input if field.key == "alert_change_reason").input("known")
     app = press(app, "Snooze")
     app = open_page("alerts", environment="production")
@@ -106,9 +110,10 @@ def test_a_wrong_rule_names_its_field_and_names_are_shown_as_text(failing: Store
     check_alerts(failing, "production", now=datetime.now(UTC))
     app = open_page("alerts", environment="production")
     assert_shown_as_text(app)
-    app = press(app, "Save rule")
+    app = press(press(app, "New rule"), "Save rule")
     assert any("name: must be 1 to 100" in error.value.replace("\\", "") for error in app.error)
-    app = press(app, "Resolve")
+    assert [field for field in app.text_input if field.label == "Name"]  # the dialog stays, to be put right
+    app = press(press(open_page("alerts", environment="production"), "Snooze or resolve it"), "Resolve")
     assert any("reason" in error.value for error in app.error)
 
 
@@ -122,7 +127,26 @@ def test_the_page_reads_first_and_each_form_opens_by_a_click(failing: Store) -> 
     check_alerts(failing, "production", now=datetime.now(UTC))
     forget_alerts()
     app = open_page("alerts", environment="production")
-    assert {each.label for each in app.expander} >= {"Snooze or resolve it", "Add or change a rule", "Remove a rule"}
-    assert [each.label for each in app.expander if each.proto.expanded] == []
-    inside = {button.key for each in app.expander for button in each.button}
-    assert {button.key for button in app.button if "FormSubmitter" in str(button.key)} <= inside
+    opening = {"New rule", "Snooze or resolve it", "Change its rule", "Remove its rule", "Add or change a channel"}
+    assert {button.label for button in app.button} >= opening
+    assert not [button for button in app.button if "FormSubmitter" in str(button.key)]
+
+
+def test_a_rule_is_changed_from_what_it_is_and_removed(failing: Store) -> None:
+    rule = AlertRule(
+        "failures", "failed_share", AlertKind.THRESHOLD, service="answers", side=LimitSide.ABOVE, alert=0.1, for_days=2
+    )  # fmt: skip
+    save_alert_rule(failing, rule, ME)
+    check_alerts(failing, "production", now=datetime.now(UTC))
+    forget_alerts()
+    app = press(open_page("alerts", environment="production"), "Change its rule")
+    next(field for field in app.number_input if field.label == "Alert at").set_value(0.2)
+    next(field for field in app.text_input if field.label == "Reason").input("too many alarms")
+    app = press(app, "Save rule")
+    assert not app.error
+    assert read_book(failing, "production").rules == (replace(rule, alert=0.2),)
+    app = press(app, "Remove its rule")
+    next(field for field in app.text_input if field.label == "Reason").input("not needed")
+    app = press(app, "Remove rule")
+    assert read_book(failing, "production").rules == ()
+    assert "failures is removed." in text_of(app.success[0].value)

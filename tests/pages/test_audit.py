@@ -65,3 +65,15 @@ def test_a_click_on_a_row_opens_its_entry(empty_url: str, store: Store) -> None:
         click_table(app, cell)
         assert app.selectbox(key="entry").value == entries[0]
         assert app.query_params["entry"] == str(entries[0])
+
+
+def test_no_action_s_own_name_is_shown_and_the_address_keeps_it(empty_url: str, store: Store) -> None:
+    create_flag(store, "one", boolean_flag(on=True), Act("ada", "for a test"))
+    switch_flag(store, get_flag(store, "production", "one"), Act("ada", "off"), on=False)
+    app = open_page("audit", what="flag.create")
+    assert app.selectbox(key="what").options == ["changed the flag", "created the flag"]
+    assert list(app.dataframe[0].value["what"]) == ["created the flag"]
+    assert "flag.create" not in shown_text(app) + str(app.dataframe[0].value.to_dict())
+    app.selectbox(key="what").select("changed the flag").run()
+    assert app.query_params["what"] == "flag.update"
+    assert list(app.dataframe[0].value["what"]) == ["changed the flag"]

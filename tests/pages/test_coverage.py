@@ -168,8 +168,8 @@ def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None
     app = open_page("coverage")
     assert_shown_as_text(app)
     assert_shown_as_text(open_page("overview"))
-    (typical,) = [each.value for each in app.dataframe if "query" in each.value]
-    assert any(HOSTILE in str(cell) for cell in typical["query"])
+    (typical,) = [each.value for each in app.dataframe if "question" in each.value]
+    assert any(HOSTILE in str(cell) for cell in typical["question"])
 
 
 @pytest.mark.deep

@@ -28,11 +28,11 @@ def test_the_ledger_lists_the_demo_s_changes_with_what_they_did(as_demo: Demo) -
 @pytest.mark.deep
 def test_a_prediction_is_recorded_and_a_wrong_one_says_what_to_do(demo_url: str) -> None:
     app = open_page("ledger", environment="production", service="docs-chat")
-    app.text_input[0].input("new_prompt_v3")
-    app.text_input[1].input("the evaluation")
+    reason = next(field for field in app.text_input if field.label == "Reason")
+    reason.input("the evaluation")
     next(button for button in app.button if button.label == "Predict").click().run()
-    assert any("KIND:NAME" in text_of(error.value) for error in app.error)
-    app.text_input[0].input("flag:new_prompt_v3")
+    assert any("choose a name" in text_of(error.value) for error in app.error)
+    next(box for box in app.selectbox if box.label == "Its name").select("new_prompt_v3")
     next(button for button in app.button if button.label == "Predict").click().run()
     assert not app.error
     assert any("Recorded as audit entry" in said.value for said in app.success)

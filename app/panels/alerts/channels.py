@@ -1,11 +1,12 @@
-"""The parts of the alerts page about channels: the table, the form, the test, and the log of deliveries."""
+"""The parts of the alerts page about channels: the table, adding, testing and removing one, and the deliveries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 
-from app import ui
+from app import dialogs, ui
 from app.panels.alerts.resources import forget_alerts
 from app.resources import get_config, get_store
 from app.text import plain
@@ -28,7 +29,7 @@ _HELP = "An http(s) address; for the others one that apprise understands, like m
 
 
 def render_channels(found: AlertOverview, environment: str) -> None:
-    """The channels, and the forms that add, test and remove one."""
+    """The channels, and the buttons that add, test and remove one."""
     channels = found.book.channels
     if channels:
         names = {kind: name for name, kind in _KINDS.items()}
@@ -37,12 +38,18 @@ def render_channels(found: AlertOverview, environment: str) -> None:
         ui.show_table(rows, key="alert-channels", file_name="alert-channels.csv", column_config=columns)
     else:
         st.caption("There is no channel yet: alerts are shown here, and nobody is told.")
-    with st.expander("Add or change a channel"):
-        _render_form(environment)
+    with st.container(horizontal=True):
+        dialogs.offer_dialog(
+            "Add or change a channel", partial(_render_form, environment), place=_SAVED, icon=":material/add:"
+        )
+        if channels:
+            dialogs.offer_dialog(
+                "Test or remove a channel",
+                partial(_render_test, [channel.name for channel in channels], environment),
+                place=_TRIED,
+                icon=":material/send:",
+            )
     ui.render_said(_SAVED)
-    if channels:
-        with st.expander("Test or remove a channel"):
-            _render_test([channel.name for channel in channels], environment)
     ui.render_said(_TRIED)
 
 
@@ -69,7 +76,10 @@ def render_deliveries(found: Sequence[ChannelDelivery], problems: Sequence[str],
     ui.show_table(rows, key="alert-deliveries", file_name="alert-deliveries.csv")
     open_ones = [each for each in found if each.delivery.message is not None]
     if open_ones:
-        _render_resend(open_ones, environment)
+        dialogs.offer_dialog(
+            "Send a message again", partial(_render_resend, open_ones, environment), place=_SENT,
+            icon=":material/redo:",
+        )  # fmt: skip
     ui.render_said(_SENT)
 
 
@@ -78,7 +88,7 @@ def _find_next(each: ChannelDelivery) -> datetime | None:
     return from_ms(max(each.delivery.next_ms, each.delivery.made_ms)) if waits else None
 
 
-def _render_form(environment: str) -> None:
+def _render_form(environment: str, place: str) -> None:
     with st.form("alert-channel", border=False):
         left, right = st.columns(2)
         name = left.text_input("Channel name", max_chars=100)
@@ -86,52 +96,51 @@ def _render_form(environment: str) -> None:
         address = left.text_input("Address", type="password", max_chars=2_000, help=_HELP)
         secret = right.text_input("Secret that signs a webhook", type="password", max_chars=200)
         reason = st.text_input("Reason", key="alert_channel_reason", max_chars=500)
-        saves = st.form_submit_button("Save channel", **lock(Action.ALERT_CHANNEL, environment))
+        saves = st.form_submit_button("Save channel", type="primary", **lock(Action.ALERT_CHANNEL, environment))
     if saves:
-        _submit(
-            lambda: save_channel(
-                get_store(), Channel(name, _KINDS[kind], address.strip(), secret), make_act(reason, environment)
-            ),
-            "The address and the secret are not shown again.", _SAVED,
-        )  # fmt: skip
+
+        def save() -> int:
+            channel = Channel(name, _KINDS[kind], address.strip(), secret)
+            return save_channel(get_store(), channel, make_act(reason, environment))
+
+        said = "The address and the secret are not shown again."
+        dialogs.submit(save, effect=said, place=place, forget=forget_alerts)
 
 
-def _render_test(names: list[str], environment: str) -> None:
+def _render_test(names: list[str], environment: str, place: str) -> None:
     with st.form("alert-test", border=False):
         left, right = st.columns(2)
         name = left.selectbox("Channel", names)
         reason = right.text_input("Reason", key="alert_test_reason", max_chars=500)
         with st.container(horizontal=True):
-            tries = st.form_submit_button("Send a test", **lock(Action.ALERT_TEST, environment))
+            tries = st.form_submit_button("Send a test", type="primary", **lock(Action.ALERT_TEST, environment))
             removes = st.form_submit_button("Remove channel", **lock(Action.ALERT_CHANNEL_DELETE, environment))
     if tries:
-        base, now = get_config().access.public_url, datetime.now(UTC)
-        _submit(
-            lambda: try_channel(get_store(), name, make_act(reason, environment), now=now, base=base),
-            f"{plain(name)} took the message.", _TRIED,
-        )  # fmt: skip
+
+        def test() -> int:
+            base, act = get_config().access.public_url, make_act(reason, environment)
+            return try_channel(get_store(), name, act, now=datetime.now(UTC), base=base)
+
+        dialogs.submit(test, effect=f"{plain(name)} took the message.", place=place, forget=forget_alerts)
     if removes:
-        _submit(
-            lambda: delete_channel(get_store(), name, make_act(reason, environment)),
-            f"{plain(name)} is removed.", _TRIED,
-        )  # fmt: skip
+
+        def remove() -> int:
+            return delete_channel(get_store(), name, make_act(reason, environment))
+
+        dialogs.submit(remove, effect=f"{plain(name)} is removed.", place=place, forget=forget_alerts)
 
 
-def _render_resend(found: Sequence[ChannelDelivery], environment: str) -> None:
+def _render_resend(found: Sequence[ChannelDelivery], environment: str, place: str) -> None:
     named = {f"{each.channel} {each.delivery.number}: {each.delivery.title}": each for each in found}
-    with st.expander("Send a message again"), st.form("alert-resend", border=False):
+    with st.form("alert-resend", border=False):
         chosen = named[st.selectbox("Message", list(named))]
         reason = st.text_input("Reason", key="alert_resend_reason", max_chars=500)
-        sends = st.form_submit_button("Send again", **lock(Action.ALERT_RESEND, environment))
+        sends = st.form_submit_button("Send again", type="primary", **lock(Action.ALERT_RESEND, environment))
     if sends:
-        now = datetime.now(UTC)
-        _submit(
-            lambda: resend_message(
-                get_store(), chosen.channel, chosen.delivery.number, make_act(reason, environment), now=now
-            ),
-            "The server sends it within some seconds.", _SENT,
-        )  # fmt: skip
 
+        def resend() -> int:
+            act, number = make_act(reason, environment), chosen.delivery.number
+            return resend_message(get_store(), chosen.channel, number, act, now=datetime.now(UTC))
 
-def _submit(change: Callable[[], int], effect: str, place: str) -> None:
-    ui.submit_change(change, effect=effect, place=place, forget=forget_alerts)
+        said = "The server sends it within some seconds."
+        dialogs.submit(resend, effect=said, place=place, forget=forget_alerts)

@@ -5,9 +5,10 @@ from functools import partial
 
 import streamlit as st
 
-from app import ui
+from app import dialogs, ui
 from app.navigation import link_to
 from app.panels.alerts.resources import forget_alerts
+from app.panels.alerts.rules import offer_changes, say_changes
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
@@ -67,37 +68,47 @@ def name_of(line: AlertLine) -> str:
     return f"{line.rule.name} · {line.service}"
 
 
-def render_alert(found: AlertOverview, environment: str) -> None:
-    """One alert: its history, and the form to snooze or resolve it."""
+def render_alert(found: AlertOverview, frame: ui.Frame, services: list[str]) -> None:
+    """One alert: its history, and the buttons that snooze or resolve it, and change or remove its rule."""
     lines = {name_of(line): line for line in found.lines}
     chosen = ui.choose_named("Alert", list(lines), key="alert", say_gone=_say_gone)
     if chosen is None:
+        say_changes()
         return
-    line, named = lines[chosen], plain(chosen)
-    render_questions(line, environment)
+    line = lines[chosen]
+    render_questions(line, frame.environment)
+    with st.container(horizontal=True):
+        form = partial(_render_form, line, frame.environment)
+        dialogs.offer_dialog("Snooze or resolve it", form, place=_PLACE, icon=":material/snooze:")
+        offer_changes(line.rule, found, frame, services)
+    ui.render_said(_PLACE)
+    say_changes()
     render_history(line)
-    with st.expander("Snooze or resolve it"), st.form("alert-change", border=False):
+
+
+def _render_form(line: AlertLine, environment: str, place: str) -> None:
+    named = plain(name_of(line))
+    with st.form("alert-change", border=False):
         left, right = st.columns(2)
         hours = left.selectbox("Snooze for", list(_SNOOZES), help="Until then, channels are told only when it is over.")
         reason = right.text_input("Reason", key="alert_change_reason", max_chars=500)
         with st.container(horizontal=True):
-            snoozes = st.form_submit_button("Snooze", **lock(Action.ALERT_SNOOZE, environment))
+            snoozes = st.form_submit_button("Snooze", type="primary", **lock(Action.ALERT_SNOOZE, environment))
             resolves = st.form_submit_button("Resolve", **lock(Action.ALERT_RESOLVE, environment))
     if snoozes:
         span = timedelta(hours=_SNOOZES[hours])
         is_new = span and line.shown is not AlertStatus.SNOOZED
-        ui.submit_change(
+        dialogs.submit(
             partial(snooze, line, span, reason, environment),
-            effect=f"{named} is quiet for {hours}." if span else f"{named} is back.", place=_PLACE,
+            effect=f"{named} is quiet for {hours}." if span else f"{named} is back.", place=place,
             undo=partial(snooze, line, timedelta(), "undone on the page", environment) if is_new else None,
             forget=forget_alerts,
         )  # fmt: skip
     if resolves:
-        ui.submit_change(
-            partial(resolve, line, reason, environment), effect=f"{named} is resolved.", place=_PLACE,
+        dialogs.submit(
+            partial(resolve, line, reason, environment), effect=f"{named} is resolved.", place=place,
             forget=forget_alerts,
         )  # fmt: skip
-    ui.render_said(_PLACE)
 
 
 def snooze(line: AlertLine, span: timedelta, reason: str, environment: str) -> int:

@@ -21,7 +21,8 @@ def render_entry(entry: AuditEntry) -> None:
     """One entry in full: what differs, both states, and the form that reverts it."""
     st.subheader(f"Entry {entry.entry_id}: {plain(say_entry(entry.actor, entry.action, entry.target))}", anchor=False)
     when, where = plain(ui.format_moment(entry.ts)), plain(entry.environment)
-    st.caption(f"{ui.format_ago(entry.ts)}, {when}, in {where}: {plain(entry.action)}", help=ui.format_utc(entry.ts))
+    told = f"{ui.format_utc(entry.ts)}. Scripts know this as the action {plain(entry.action)}."
+    st.caption(f"{ui.format_ago(entry.ts)}, {when}, in {where}", help=told)
     st.text(entry.reason)
     st.code(diff_states(entry.before, entry.after) or "no difference", language=None)
     with st.expander("Both states in full"):

@@ -1,6 +1,6 @@
 """The audit trail: the filter, the newest matching entries, and all of them as files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -15,6 +15,7 @@ from core.audit.files import write_csv, write_json
 from core.audit.permissions import Roles, list_readable
 from core.audit.sentences import say_action
 from core.audit.trail import AuditEntry, AuditFilter, hide_labels, list_audit, list_audit_values
+from core.safety.letters import show_text
 from quarterdeck.clock import to_ms
 
 SHOWN = 1_000
@@ -23,21 +24,27 @@ _TABLE = "audit-table"
 
 def render_filter() -> AuditFilter:
     """Draw the filter, and return the visitor's selection."""
-    store, columns, among = get_store(), st.columns(5), list_readable(get_visitor().roles)
-    chosen: dict[str, Any] = {
-        name: column.selectbox(
-            label, list_audit_values(store, name, among=among), None, key=key, bind="query-params", placeholder="any"
-        )
-        for column, (name, label, key) in zip(
-            columns,
-            (("actor", "Who", "who"), ("action", "What", "what"), ("target", "On", "on"),
-             ("environment", "Where", "where")),
-            strict=False,
-        )
-    }  # fmt: skip
+    columns, among = st.columns(5), list_readable(get_visitor().roles)
+    filters = (
+        ("actor", "Who", "who"), ("action", "What", "what"), ("target", "On", "on"), ("environment", "Where", "where"),
+    )  # fmt: skip
+    chosen: dict[str, Any] = {}
+    for column, (name, label, key) in zip(columns, filters, strict=False):
+        with column:
+            chosen[name] = _choose(label, list_audit_values(get_store(), name, among=among), key=key)
     since = columns[4].date_input("Since", None, key="since", max_value="today")
     started = datetime.combine(since, time(), UTC) if isinstance(since, date) else None
     return AuditFilter(**chosen, since_ms=to_ms(started) if started else None, among=among)
+
+
+def _choose(label: str, values: Sequence[str], *, key: str) -> str | None:
+    """Draw the choice of one value, which the address carries as it is stored; actions are shown in words."""
+    wanted, say = st.query_params.get(key), say_action if key == "what" else show_text
+    st.session_state[key] = wanted if wanted in values else None
+    return st.selectbox(
+        label, sorted(values, key=say), key=key, placeholder="any", format_func=say, on_change=ui.keep_named,
+        args=(key,),
+    )  # fmt: skip
 
 
 def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
@@ -47,7 +54,7 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
         [
             {
                 "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": say_action(e.action), "on": e.target,
-                "where": e.environment, "why": e.reason, "action": str(e.action),
+                "where": e.environment, "why": e.reason,
             }
             for e in entries
         ],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from app import ui
-from app.panels.coverage.resources import load_cures, load_shelved, read_live
+from app.panels.coverage.resources import load_coverage, load_cures, load_shelved, read_live
 from app.resources import load_drift
 from app.text import plain
 from core.causes.headline import share_fall
@@ -14,6 +14,7 @@ from core.coverage.answerability import CoverageFinding
 from core.coverage.backlog import BacklogTopic
 from core.coverage.report import Coverage, name_hidden
 from core.coverage.shelves import Shelf, ShelvedTopic
+from core.overview import GAP_DAYS
 
 Shelved = ShelvedTopic[BacklogTopic]
 SHELVES = {"open": Shelf.OPEN, "planned": Shelf.PLANNED, "shipped": Shelf.SHIPPED, "wont-do": Shelf.WONT_DO}
@@ -61,14 +62,18 @@ def read_board(
     )
     here = tuple(each for each in topics if each.topic or each.decided or each.shelf is not Shelf.OPEN)
     elsewhere = tuple(each for each in topics if each not in here)
-    return Board(
-        here, elsewhere, coverage, list_drop_shares(frame, coverage), load_cures(frame.scope), findings, is_reader
-    )
+    return Board(here, elsewhere, coverage, list_drop_shares(frame), load_cures(frame.scope), findings, is_reader)
 
 
-def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:
-    """The share of a dated drop that each topic holds, by topic id; empty when retrieval does not drift."""
+def list_drop_shares(frame: ui.Frame) -> dict[str, float]:
+    """The share of a dated drop that each topic holds, by topic id; empty when retrieval does not drift.
+
+    Topics are those of the days that the headline groups, so that a topic has one share whatever range is shown.
+    """
     found = load_drift(frame.scope, frame.today)
+    if found.report.changed_on is None:
+        return {}
+    coverage = load_coverage(frame.scope, frame.today, GAP_DAYS, None)
     topics = coverage.topics.topics
     shares = share_fall(found.report, topics, queries=coverage.queries, days=found.days, today=frame.today)
     return {share.topic_id: min(1.0, share.share) for share in shares}

@@ -108,7 +108,7 @@ def render_samples(topic: Topic, coverage: Coverage) -> None:
     window = coverage.window
     links = load_traces(topic.sample_queries, coverage.scope, window.start_ms, window.end_ms, coverage.low)
     rows: list[dict[str, str | None]] = [
-        {"query": ui.shorten(sample, 400), **({"trace": links.get(sample)} if links else {})}
+        {"question": ui.shorten(sample, 400), **({"trace": links.get(sample)} if links else {})}
         for sample in topic.sample_queries
     ]
     ui.show_table(

@@ -21,8 +21,8 @@ _MOST_TOPICS = 3
 def render_causes(told: WhatChanged, report: DriftReport) -> None:
     """The candidate causes, likeliest first, each with its evidence; a click on one leads to its questions."""
     st.caption(
-        "Probability given the log and how often each kind of change does harm, if there is one cause. Choose one to "
-        "open its questions."
+        "How sure: from when the scores fell, whose scores fell, and how often such changes do harm. "
+        "Choose a cause to open its questions."
     )
     chosen = _render_ranked(told.causes, key="drift-causes", file_name="causes.csv")
     _render_links(chosen, told.topics, report.changed_on)
@@ -76,7 +76,7 @@ def _render_ranked(causes: Causes, *, key: str, file_name: str) -> Cause | None:
     ]
     columns = {"cause": st.column_config.TextColumn(width=180), "evidence": st.column_config.TextColumn(width=310)}
     event = ui.show_table(
-        rows, file_name=file_name, column_config=columns, row_height=72, height="content", on_select="rerun",
+        rows, file_name=file_name, column_config=columns, row_height=88, height="content", on_select="rerun",
         selection_mode="single-row", **keep_selection(key, [repr((row["cause"], row["when"])) for row in rows]).options,
     )  # fmt: skip
     return next((causes.ranked[place] for place in event["selection"]["rows"] if place < len(rows)), None)

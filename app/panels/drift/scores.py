@@ -40,7 +40,7 @@ def render_figures(found: DriftOverview) -> None:
     )
     with st.container(horizontal=True, key="drift_figures"):  # they wrap, so that no label is cut
         for label, value, told in figures:
-            st.metric(label, value, help=told, width=225)
+            st.metric(label, value, help=told, width=184)
 
 
 def _show(score: float | None, places: int) -> str:

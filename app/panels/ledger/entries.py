@@ -13,11 +13,15 @@ from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
+from core.causes.timeline import ChangeKind
+from core.errors import InvalidInput
+from core.ledger.claims import INDEX_BUILT, THINGS
 from core.ledger.entries import METRICS, EffectPrediction, EntryStatus, LedgerEntry, describe_effect
 from core.ledger.operations import predict_effect
 from core.wording.counts import count_of
 
 _MOST_DRAWN = 20
+_SAID_OF_INDEX = {ChangeKind.INDEX: "index that is live, by its alias", INDEX_BUILT: "index, by its own name"}
 _PLACE = "ledger-predict"
 _SYMBOLS = {
     EntryStatus.AS_PREDICTED: "✓ as predicted", EntryStatus.BETTER: "▲ better", EntryStatus.WORSE: "▼ worse",
@@ -97,11 +101,21 @@ def render_comparison(entries: Sequence[LedgerEntry]) -> None:
         ui.show_chart(draw_comparison(shown), key="ledger-comparison", alt=alt, rows=rows)
 
 
-def render_prediction(frame: ui.Frame) -> None:
-    """A form that predicts the effect of the next change of a thing."""
-    with st.expander("Predict the effect of a change"), st.form("ledger-predict", border=False):
-        said = "The kind and the name of what will change next, as on the timeline."
-        about = st.text_input("Change", placeholder="flag:new_prompt_v3", help=said, max_chars=320)
+def render_prediction(frame: ui.Frame, entries: Sequence[LedgerEntry] = ()) -> None:
+    """A form that predicts the effect of the next change of a thing; it offers the names of those that changed."""
+    with st.expander("Predict the effect of a change"):
+        kind = st.selectbox("What will change", THINGS, format_func=lambda name: _SAID_OF_INDEX.get(name, name))
+        known = list(dict.fromkeys(entry.target for entry in entries if entry.kind == kind))
+        _render_form(frame, kind, known)
+    ui.render_said(_PLACE)
+
+
+def _render_form(frame: ui.Frame, kind: str, known: Sequence[str]) -> None:
+    with st.form("ledger-predict", border=False):
+        name = st.selectbox(
+            "Its name", known, None, accept_new_options=True, placeholder="Choose one, or type another name",
+            key=f"ledger-name-{kind}",
+        )  # fmt: skip
         metric = st.selectbox("Metric", METRICS, format_func=lambda name: name.replace("_", " "))
         columns = st.columns(3)
         value = columns[0].number_input("Effect", -1.0, 1.0, 0.0, 0.005, format="%.3f")
@@ -109,13 +123,14 @@ def render_prediction(frame: ui.Frame) -> None:
         high = columns[2].number_input("At most", -1.0, 1.0, 0.01, 0.005, format="%.3f")
         reason = st.text_input("Reason", max_chars=500)
         predicts = st.form_submit_button("Predict", **lock(Action.LEDGER_PREDICT, frame.environment))
-    thing = about.strip()
     if predicts:
 
         def predict() -> int:
+            if not name:
+                raise InvalidInput("name", "choose a name, or type another one")
+            thing = f"{kind}:{name.strip()}"
             act, predicted = make_act(reason, frame.environment), EffectPrediction(value, low, high)
             return predict_effect(get_store(), thing, predicted, act, metric=metric, service=frame.service)
 
-        said = f"It counts for the next change of {plain(thing)}."
+        said = f"It counts for the next change of {plain(name or '')}."
         ui.submit_change(predict, effect=said, place=_PLACE, forget=load_ledger.clear)
-    ui.render_said(_PLACE)

@@ -91,9 +91,10 @@ def list_ticks(low: float, high: float) -> list[float]:
 def _say_front(contenders: Sequence[Contender], best: set[str]) -> str:
     """Which runs nobody beats in both faithfulness and cost."""
     named = [ui.chart_text(each.label, 24) for each in contenders if each.run.run_id in best]
+    if len(contenders) == 1:
+        return f"{named[0]} is the only run" if named else "Faithfulness and cost of the one run"
     if len(named) == 1:
-        beaten = f"all {len(contenders)} runs" if len(contenders) > 1 else "one run"
-        return f"{named[0]} is the most faithful and the cheapest of {beaten}"
+        return f"{named[0]} is the most faithful and the cheapest of all {len(contenders)} runs"
     more = f" and {len(named) - 3} more" if len(named) > 3 else ""
     return f"No run beats {', '.join(named[:3])}{more} in both faithfulness and cost"
 

@@ -42,14 +42,14 @@ def render_filters(pairs: Pairs, *, is_reader: bool, topics: TopicAssignments | 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if is_reader:
             st.text_input(
-                "Words of the question", key="questions_text", on_change=_keep_text, max_chars=200, width=300,
+                "Words of the question", key="questions_text", on_change=_keep_text, max_chars=200, width=260,
                 placeholder="words, or their beginnings",
             )  # fmt: skip
-        st.toggle("Low only", key="questions_low", on_change=_keep_low, width="content")
+        is_listed = is_reader and _render_topics(pairs, topics)
         st.pills(
             "State", STATES, selection_mode="multi", key="questions_state", on_change=_keep_states, width="content"
         )
-        is_listed = is_reader and _render_topics(pairs, topics)
+        st.toggle("Low only", key="questions_low", on_change=_keep_low, width="content")
     _render_chips([pair for pair in pairs if not (is_listed and pair[0] == "topic")])
 
 
@@ -122,7 +122,7 @@ def _render_topics(pairs: Pairs, topics: TopicAssignments | None) -> bool:
         return False
     _show("questions_topic", wanted)
     st.selectbox(
-        "Topic", list(topics.labels), key="questions_topic", on_change=_keep_topic, placeholder="any", width=260,
+        "Topic", list(topics.labels), key="questions_topic", on_change=_keep_topic, placeholder="any", width=220,
         index=None, format_func=lambda name: show_unseen(topics.labels.get(name, name)),
     )  # fmt: skip
     return True

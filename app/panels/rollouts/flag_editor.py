@@ -233,7 +233,7 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
             ":material/close:", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place),
             help="Remove this rule",
         )  # fmt: skip
-    st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
+    st.button("Add a rule", key=f"add-{seen}", icon=":material/add:", on_click=add_rule, args=(name,))
     return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
 
 
