@@ -196,9 +196,11 @@ def test_the_lowest_scores_are_those_of_the_newest_questions(
 def test_a_cursor_of_another_order_or_none_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
         read_cursor(cursor, Order.LOWEST)
-    if "_" in cursor:
-        with pytest.raises(InvalidInput, match="cursor"):
-            read_cursor(cursor)
+
+
+def test_a_cursor_of_the_lowest_scores_is_no_other() -> None:
+    with pytest.raises(InvalidInput, match="cursor"):
+        read_cursor("0.25_1772366400000.17")
 
 
 @pytest.mark.deep
