@@ -206,11 +206,18 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Call tests on a database server deep, and start with those of the demo: it is built beside the tests without."""
+    """Call tests on a database server deep, and put the others in order.
+
+    Those of the demo go first: it is built beside tests that do without. Those in Chromium go last: Playwright leaves
+    an event loop running in its process, where no test can run one of its own.
+    """
     for item in items:
-        values = (
-            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
-        )
-        if any(value in ("postgresql", "clickhouse") for value in values if isinstance(value, str)):
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if any(value in ("postgresql", "clickhouse") for value in params.values() if isinstance(value, str)):
             item.add_marker(pytest.mark.deep)
-    items.sort(key=lambda item: not {"demo", "as_demo"} & set(getattr(item, "fixturenames", ())))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    used = set(getattr(item, "fixturenames", ()))
+    return 2 if "chromium" in used else 0 if {"demo", "as_demo"} & used else 1
