@@ -125,6 +125,7 @@ def folder_of(name: str) -> str:
     return name.split("/")[0]
 
 
+@cache
 def layer_of(path: Path) -> int:
     """The layer that the first word of the docstring names."""
     said = ast.get_docstring(parse(path)) or ""

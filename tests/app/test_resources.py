@@ -73,6 +73,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, *functions: Callable[..., Any])
     return calls
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.usefixtures("drifting")
 def test_a_cold_overview_reads_the_log_and_decides_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def test_no_request_is_too_large_to_be_refused(attacked: Target) -> None:
     assert ask(attacked, "POST", "/mcp", "reader", json=huge, headers=JSON_RPC).status_code == 413
 
 
+@pytest.mark.deep
 def test_garbage_to_the_tools_is_refused_and_the_server_lives_on(attacked: Target) -> None:
     for content in (
         b"", b"{", b"null", b"[" * 100_000, b"\xff\xfe", json.dumps([CALL] * 1_000).encode(),

@@ -100,6 +100,7 @@ def test_a_delivery_sent_again_under_other_headers_and_addresses_is_one_change(a
     assert (look(attacked), look(attacked, "staging")) == (before, [])
 
 
+@pytest.mark.deep
 def test_a_body_signed_for_one_event_is_no_change_as_another(attacked: Target) -> None:
     body, before = json.dumps(RELEASE).encode(), look(attacked)
     for event in ("deployment", "deployment_status", "push", "issues", "", "x" * 5_000):

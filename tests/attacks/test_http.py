@@ -64,6 +64,7 @@ def test_a_row_with_half_a_letter_does_not_take_good_rows_along(target: Target) 
     assert [(each["row"], each["field"]) for each in answer.json()["errors"]] == [(1, "row")]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "body",
     [

@@ -79,6 +79,7 @@ def test_headers_without_an_end_are_cut(strict: Target) -> None:
         assert is_cut(connection)
 
 
+@pytest.mark.deep
 def test_an_address_has_so_many_requests_at_once(strict: Target) -> None:
     head = f"POST /v1/retrievals HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {strict.tokens['admin']}\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"

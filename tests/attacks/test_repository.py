@@ -107,6 +107,7 @@ def test_a_link_within_the_repository_and_one_into_dvcs_cache_are_followed(repo:
     assert read_folder(repo.root / "corpus").documents == 2
 
 
+@pytest.mark.deep
 def test_what_is_no_regular_file_is_neither_waited_for_nor_read_for_ever(repo: DvcRepo) -> None:
     os.mkfifo(repo.root / "corpus" / "pipe.md")
     (repo.root / "corpus" / "zero.md").symlink_to("/dev/zero")

@@ -143,6 +143,7 @@ def test_rows_of_staging_do_not_roll_back_a_canary_of_production_and_its_own_row
         pytest.fail("the canary was judged by nobody")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("token", ["staging", "other"])
 def test_an_id_of_production_is_as_good_as_any_other(attacked: Attacked, token: str) -> None:
     """The answer is that to an unknown id, and the row is stored beside production's."""

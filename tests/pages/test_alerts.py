@@ -102,6 +102,7 @@ def test_a_rule_is_tried_on_the_past_saved_and_fires(failing: Store) -> None:
     assert verdict(app) == "1 alert is quiet, 1 of them snoozed."
 
 
+@pytest.mark.deep
 def test_a_wrong_rule_names_its_field_and_names_are_shown_as_text(failing: Store) -> None:
     name = HOSTILE[:100]
     save_channel(failing, Channel(name, ChannelKind.WEBHOOK, "https://example.org/", SECRET), ME)

@@ -73,6 +73,7 @@ def test_references_in_a_circle_are_refused_as_one(kept: Store) -> None:
     assert_untouched(kept)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("key", ["k" * 10_000, "a\nb", "a\x00b", "a\x1bb", ""])
 def test_a_key_that_is_too_long_or_holds_control_characters_is_refused(key: str, kept: Store) -> None:
     for change in (lambda: create_flag(kept, key, GOOD, ME), lambda: import_flags(kept, {"flags": {key: GOOD}}, ME)):

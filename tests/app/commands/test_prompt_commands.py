@@ -77,6 +77,7 @@ def test_both_answer_in_json(prompts: Run, store: Store) -> None:
     assert list_flags(store, "production") == ()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -195,6 +195,7 @@ def test_a_wrong_signature_stores_nothing(client: TestClient, store: Store, sign
     assert read(store) == ()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "payload",
     [

@@ -128,6 +128,7 @@ def test_a_proposal_holds_the_difference_and_a_person_who_did_not_ask_makes_it(s
     assert served.call("other-bot", "list_proposals") == []
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("policy", [Policy(), Policy(required=True, alone=("ada",)), Policy(required=True)])
 def test_it_waits_even_where_the_person_may_change_alone(served: ServedTools, policy: Policy) -> None:
     if policy.required:

@@ -363,6 +363,7 @@ def test_the_start_of_a_schedule_is_approved_with_its_steps(guarded: Store) -> N
     assert abs(due - NOW - timedelta(days=3)) < timedelta(seconds=1)
 
 
+@pytest.mark.deep
 def test_a_schedule_that_begins_at_once_is_approved_as_such(guarded: Store) -> None:
     seen, steps = flag_of(guarded), [ScheduleStep(rollout_pct=90)]
     with pytest.raises(ApprovalNeeded) as needed:

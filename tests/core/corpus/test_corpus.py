@@ -118,6 +118,7 @@ def test_a_repository_without_commits_has_no_versions_yet(tmp_path: Path) -> Non
     assert Corpus(tmp_path).list_versions() == ()
 
 
+@pytest.mark.deep
 def test_files_of_a_version_carry_size_and_hash(library: DvcRepo) -> None:
     files = Corpus(library.root).list_files("v1")
     assert [file.path for file in files] == sorted(V1)

@@ -67,6 +67,7 @@ def test_a_root_without_dvc_names_the_folders_that_hold_a_project(monorepo: Path
     assert "dvc init" not in str(refused.value)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("location", ["repo/a", "repo#a", "repo#a/docs", "bare.git#a", "bare.git#/a/"])
 def test_a_project_in_a_folder_is_read(monorepo: Path, location: str) -> None:
     corpus = Corpus(f"{monorepo}/{location}")
@@ -185,6 +186,7 @@ def test_an_index_is_built_without_what_was_not_downloaded_and_says_so(imported:
     assert [(problem.document, problem.reason) for problem in source.problems] == [("v2", NOTE)]
 
 
+@pytest.mark.deep
 def test_the_working_copy_leaves_it_out_too(imported: DvcRepo, tmp_path: Path) -> None:
     copy = imported.copy(tmp_path)
     copy.git("checkout", "--quiet", "v2")

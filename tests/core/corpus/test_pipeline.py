@@ -108,6 +108,7 @@ def test_an_edited_corpus_makes_everything_behind_it_stale(copy: DvcRepo) -> Non
     assert set(json.loads(copy.dvc("status", "--json"))) == {"corpus.dvc", "chunk"}
 
 
+@pytest.mark.deep
 def test_a_changed_parameter_tells_its_values_and_an_unused_one_is_ignored(copy: DvcRepo) -> None:
     copy.write({"params.yaml": "chunk:\n  size: 200\n  overlap: 99\n"})
     assert stale(copy) == {}

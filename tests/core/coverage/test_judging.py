@@ -105,6 +105,7 @@ def test_nothing_is_judged_without_a_live_index_of_the_model(store: Store, tmp_p
     assert judge_all_questions(store, Embedder("other"), now=NOW, low_score=0.5) == 0
 
 
+@pytest.mark.deep
 def test_topics_say_why_their_questions_score_low(store: Store, tmp_path: Path) -> None:
     build(store, tmp_path, "v1", PLAIN, at=NOW - timedelta(days=2))
     swap_index(store, "default", "v1", Act("ada", "why", at=NOW - timedelta(days=2)), expected=None)

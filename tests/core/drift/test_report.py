@@ -133,6 +133,7 @@ def test_clocks_that_are_a_little_ahead_are_not_set_aside(store: Store) -> None:
     assert report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report.notes == ()
 
 
+@pytest.mark.deep
 def test_three_days_on_which_nothing_is_found_are_an_outage_with_its_first_day(store: Store) -> None:
     write(store, [0.6] * 42 + [None] * 3, per_day=200)
     report = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report
@@ -222,6 +223,7 @@ def test_a_drop_of_the_new_model_is_a_drop(store: Store) -> None:
     assert report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report.status is DriftStatus.DRIFTING
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("lost", "what"),
     [

@@ -99,6 +99,7 @@ def test_a_corpus_version_is_read_with_names_below_the_tracked_folder(demo: Demo
         read_version(corpus, "v9")
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_version_and_a_checked_out_folder_of_it_give_the_same_chunks(demo: Demo):
     corpus = Corpus(demo.config.corpus_repo)

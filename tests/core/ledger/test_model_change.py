@@ -87,6 +87,7 @@ def test_without_a_map_the_new_scale_is_taken_for_the_effect_of_the_swap(told: S
     assert swap.measured and swap.measured.size > 0.1
 
 
+@pytest.mark.deep
 def test_with_a_map_both_changes_are_measured_on_the_scale_of_their_predictions(told: Store) -> None:
     keep_map(told)
     swap, release = read(told)

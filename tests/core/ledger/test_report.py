@@ -141,6 +141,7 @@ def test_a_rollout_to_some_is_measured_against_the_others_on_the_same_days(store
     assert entries["flag"].together == ()  # the release is in both groups
 
 
+@pytest.mark.deep
 def test_what_was_measured_for_good_stays_when_rows_come_later(store):
     fill(store, effect=0.1)
     predict(store)

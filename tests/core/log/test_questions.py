@@ -182,6 +182,7 @@ def test_questions_are_listed_from_the_oldest_or_the_lowest_score(log: Retrieval
     assert list_ids(log, wanted, page=page, order=Order.LOWEST) == lowest
 
 
+@pytest.mark.deep
 def test_the_lowest_scores_are_those_of_the_newest_questions(
     log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ def test_days_of_each_segment_are_what_a_scan_of_the_rows_finds(log, dimension):
         assert same(seen(list_daily_scores(log, window=WINDOW, segment=(dimension, value))), summarize(rows))
 
 
+@pytest.mark.deep
 def test_a_dimension_that_is_none_is_refused(log):
     with pytest.raises(InvalidInput, match="segment: must be one of"):
         list_segment_scores(log, "session_id; DROP TABLE retrievals")
@@ -427,6 +428,7 @@ def test_postgresql_serves_again_after_its_connections_were_cut(open_new_log):
     assert sum(day.count for day in list_daily_scores(log)) == sum(row.score is not None for row in ROWS[:20])
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_batch_whose_answer_was_lost_counts_once_when_it_is_sent_again(open_new_log, monkeypatch):
     log = open_new_log("clickhouse")

@@ -45,6 +45,7 @@ def test_the_live_indexs_nearest_documents_are_named_with_what_they_lack(store, 
     ]
 
 
+@pytest.mark.deep
 def test_without_a_live_index_of_this_model_nothing_is_near(store, tmp_path, embedder):
     assert find_nearest(store, embedder, ["ping from VPP"]) == Nearest("", ())
     make_live(store, tmp_path / "indexes", model="m2")

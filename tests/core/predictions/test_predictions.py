@@ -228,6 +228,7 @@ def test_a_version_that_is_live_already_lifts_nothing(demo: Demo, deck):
     assert found.lift == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.deep
 def test_a_folder_that_is_not_committed_is_predicted_like_a_version(demo: Demo, deck, tmp_path):
     folder = tmp_path / "drafts"
     folder.mkdir()

@@ -130,6 +130,7 @@ def test_a_server_that_hangs_is_left_and_asked_again(server: ModelServer, protoc
     assert len(asked.waits) == len(server.requests) - 1 >= 1, "a busy machine may let a sound answer time out as well"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("reply", "attempts", "said"),
     [

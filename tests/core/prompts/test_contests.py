@@ -88,6 +88,7 @@ def test_chosen_runs_are_compared_in_the_order_given_and_missing_ones_are_named(
     assert (found.missing, found.is_chosen) == (("nope",), True)
 
 
+@pytest.mark.deep
 def test_runs_over_different_cases_are_compared_only_when_asked_and_then_over_the_shared_ones(
     store: Tracking,
 ) -> None:

@@ -85,6 +85,7 @@ def test_means_alone_name_no_winner(store: Tracking) -> None:  # noqa: F811
     assert store.read_prompt_text(found.contenders[0].run) == "Answer."
 
 
+@pytest.mark.deep
 def test_a_mean_that_is_no_number_and_a_run_that_has_not_ended_are_named(store: Tracking) -> None:  # noqa: F811
     for version, mean in (("1", 0.78), ("2", 0.93), ("3", math.inf), ("4", 0.99)):
         run_id = log_means(store, version, mean)

@@ -76,6 +76,7 @@ def test_a_table_of_cases_is_found_under_any_name_and_in_any_common_shape(write_
     assert figures == {"1": (pytest.approx(0.72), 0.002), "2": (pytest.approx(0.94), 0.002)}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "summary",
     [

@@ -114,6 +114,7 @@ def test_without_a_flag_only_mlflow_is_changed(store: Store, tracking: Tracking)
     assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
 
 
+@pytest.mark.deep
 def test_a_version_at_20_percent_leaves_production_where_it_is_until_100(store: Store, tracking: Tracking) -> None:
     before = look(store, tracking)
     entry_id = promote_3(store, tracking, PART)

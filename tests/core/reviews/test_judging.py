@@ -153,6 +153,7 @@ class Talker:
         return Completion(f'{{"sentences": [{rows}], "relevancy": 0.5}}', 1_000, 100, 1.0)
 
 
+@pytest.mark.deep
 def test_a_model_ends_at_the_money_of_the_day_and_says_its_version(store: Store, tmp_path: Path) -> None:
     write(store, 20)
     build(store, tmp_path, {"a.md": "It is so."})

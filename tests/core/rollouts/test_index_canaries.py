@@ -203,6 +203,7 @@ def test_it_pauses_where_the_alias_was_moved_even_if_it_was_moved_back(
     assert read(indexes).share_pct == 20
 
 
+@pytest.mark.deep
 def test_one_that_cannot_be_read_stops_no_other_canary(url: str, indexes: Store, deck: Quarterdeck) -> None:
     start(indexes)
     serve(deck, {"v1": 0.7, "v2": 0.5})

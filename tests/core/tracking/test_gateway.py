@@ -104,6 +104,7 @@ def test_our_reading_equals_that_of_the_mlflow_client(store):
     assert [run.artifact_uri for run in ours] == [run.info.artifact_uri for run in theirs]
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_metric_that_is_not_a_number_stays_one(store):
     run = store.get_run(log(store, metrics={"odd": float("nan"), "good": 1.0}))

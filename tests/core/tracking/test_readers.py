@@ -75,6 +75,7 @@ def test_experiments_are_sorted(reader: TrackingReader) -> None:
     assert reader.list_experiments() == ("Default", "else", "trials")
 
 
+@pytest.mark.deep
 def test_a_run_is_read_whole(reader: TrackingReader) -> None:
     (run,) = reader.list_runs(RunFilter("trials", version="2"), RunSort(), limit=5, offset=0)
     assert (run.name, run.experiment, run.status) == ("second", "trials", "FINISHED")

@@ -183,6 +183,7 @@ def test_an_index_canary_starts_once_and_is_moved_as_every_canary(deck):
     assert deck.post("/v1/canaries/rollback", move).json()["action"] == "canary.rollback"
 
 
+@pytest.mark.deep
 def test_a_token_asks_for_its_owner_where_a_second_person_is_required(deck):
     ann, bob = (Act(name, "because", origin=Origin.PERSON) for name in ("ann", "bob"))
     for name in ("ann", "bob"):
