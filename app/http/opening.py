@@ -9,12 +9,13 @@ import re
 from functools import cache
 from pathlib import Path
 
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.navigation import TITLES, path_of
 
 STYLE = Path(__file__).parents[1] / "style.css"
+_FIRST = f"/{next(iter(TITLES))}"  # Streamlit knows the first page at the root alone
 _PATHS = {f"/{path_of(page)}" for page in TITLES}
 # Streamlit's scripts of what the pages draw first.
 _DRAWN = (
@@ -26,15 +27,19 @@ _HEAD_CHARACTERS = 8_000  # of a script; its imports stand first
 
 
 class Opening:
-    """Answers for each page, and passes everything else on."""
+    """Answers for each page, leads from the first one's name to the root, and passes everything else on."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the page, or pass the request on."""
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in _PATHS:
+        is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if is_read and scope["path"] in _PATHS:
             await HTMLResponse(read_page(), headers={"cache-control": "no-cache"})(scope, receive, send)
+        elif is_read and scope["path"] == _FIRST:
+            query = scope["query_string"].decode("latin-1")
+            await RedirectResponse(f"./?{query}" if query else "./")(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

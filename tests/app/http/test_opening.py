@@ -46,3 +46,12 @@ def test_the_hints_name_each_script_once_and_only_those_that_there_are(client: T
 def test_everything_else_is_passed_on(client: TestClient, path: str) -> None:
     assert client.get(path).text == f"passed on: GET {path}"
     assert client.post("/drift").text == "passed on: POST /drift"
+
+
+def test_the_name_of_the_first_page_leads_to_the_root(client: TestClient) -> None:
+    for asked, location in (
+        ("/overview", "./"),
+        ("/overview?service=docs-chat&days=7d", "./?service=docs-chat&days=7d"),
+    ):
+        answer = client.get(asked, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, location)
