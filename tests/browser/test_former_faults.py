@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.navigation import TITLES, path_of
 from quarterdeck.recorder import append_retrievals
@@ -49,6 +49,13 @@ def read_main(page: Page) -> str:
     for line in filter(None, code.splitlines()):
         text = text.replace(line, "")
     return text
+
+
+def find_gap_px(control: Locator, said: Locator) -> float:
+    """How far below a control something is said."""
+    above, below = control.bounding_box(), said.bounding_box()
+    assert above and below
+    return below["y"] - above["y"] - above["height"]
 
 
 def find_figure(text: str, pattern: str) -> str:
@@ -119,8 +126,9 @@ def test_selector_panel_and_address_name_one_topic_after_a_change_of_range(visit
     page.get_by_role("option").nth(1).click()
     page.wait_for_url("**topic=t-*")
     for days in ("30d", "14d", "7d"):
-        page.get_by_test_id("stMain").get_by_role("radio", name=days, exact=True).click()
-        page.wait_for_url(f"**days={days}*")
+        choice = page.get_by_test_id("stMain").get_by_role("radio", name=days, exact=True)
+        choice.click()
+        expect(choice).to_be_checked(timeout=PATIENCE_MS)
         visit.wait()
         heading = page.locator("h3").first
         expect(heading).to_be_visible(timeout=PATIENCE_MS)
@@ -153,16 +161,20 @@ def test_a_decision_and_its_refusal_are_said_beside_the_form_and_on_the_screen(v
     form = page.get_by_test_id("stForm").filter(has_text="Owner").first
     save = form.get_by_role("button", name="Save", exact=True)
     save.click()
-    for said in (page.get_by_test_id("stToast").first, page.get_by_test_id("stAlertContentError").first):
+    toast, alert = page.get_by_test_id("stToast").first, page.get_by_test_id("stAlertContentError").first
+    for said in (toast, alert):
         expect(said).to_contain_text("Nothing was changed", timeout=PATIENCE_MS)
-        expect(said).to_be_in_viewport()
+    expect(toast).to_be_in_viewport()
+    assert find_gap_px(save, alert) < 120
     form.get_by_label("Owner").fill("docs team")
     form.get_by_label("Reason").fill("they know it")
     save.click()
     toast = page.locator(".st-key-saved-toast")
     expect(toast).to_contain_text("Saved: entry", timeout=PATIENCE_MS)
     expect(toast).to_be_in_viewport()
-    expect(page.get_by_test_id("stAlertContentSuccess").first).to_be_in_viewport(timeout=PATIENCE_MS)
+    done = page.get_by_test_id("stAlertContentSuccess").first
+    expect(done).to_be_visible(timeout=PATIENCE_MS)
+    assert find_gap_px(save, done) < 120
     toast.get_by_role("button", name="Undo", exact=True).click()
     expect(page.get_by_text("is undone", exact=False).first).to_be_visible(timeout=PATIENCE_MS)
 
