@@ -62,7 +62,7 @@ def test_the_order_is_in_the_address_and_each_page_follows_the_one_before(as_dem
     next(button for button in app.button if button.label == "Higher").click().run()
     assert app.dataframe[0].value["score"].min() >= first.max()
     app.selectbox(key="questions_sort").set_value("oldest").run()
-    assert (app.query_params["sort"], "after" in app.query_params) == (["oldest"], False)
+    assert "oldest" in app.query_params["sort"] and "after" not in app.query_params
     assert app.dataframe[0].value["when"].is_monotonic_increasing
     app = open_page("questions", sort="best")
     assert app.dataframe[0].value["when"].is_monotonic_decreasing
