@@ -92,7 +92,7 @@ def check_out_a_part(repo: Generated) -> Path:
     ],
 )  # fmt: skip
 def test_it_is_read_as_dvc_reads_it(repo: Generated, shape: Callable[[Generated], Path]) -> None:
-    expected = ask_referee(repo, repo.commits[-1])
+    expected = ask_referee(repo.folder / "repo", repo.commits[-1], cache=repo.cache, prefix=repo.prefix)
     settings = (repo.root / ".dvc" / "config.local").read_bytes()
     folder = shape(repo)
     (folder / ".dvc" / "config.local").write_bytes(settings)

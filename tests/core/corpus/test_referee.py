@@ -17,16 +17,16 @@ pytestmark = pytest.mark.slow
 Listing = dict[str, tuple[int, str, bytes]]
 
 
-def ask_referee(repo: Generated, commit: str) -> Listing:
+def ask_referee(folder: Path, commit: str, *, cache: Path, prefix: str = "") -> Listing:
     """What DVC finds in a commit: the files that were added, or what stages made if nothing was."""
     from dvc.api import DVCFileSystem
     from dvc.fs import GitFileSystem
     from dvc.repo import Repo
     from scmrepo.git import Git
 
-    scm = Git(str(repo.folder / "repo"))
-    config = {"cache": {"dir": str(repo.cache)}, "core": {"no_scm": True}}
-    dvc = Repo(f"/{repo.prefix}", fs=GitFileSystem(scm=scm, rev=commit), scm=scm, config=config)
+    scm = Git(str(folder))
+    config = {"cache": {"dir": str(cache)}, "core": {"no_scm": True}}
+    dvc = Repo(f"/{prefix}", fs=GitFileSystem(scm=scm, rev=commit), scm=scm, config=config)
     outs = [out for out in dvc.index.outs if out.use_cache and out.is_in_repo]
     added = [out for out in outs if not out.stage.cmd]
     files: Any = DVCFileSystem(repo=dvc)
@@ -57,7 +57,7 @@ def check(states: list[Drawn], prefix: str) -> None:
         corpus = Corpus(repo.root)
         listings = []
         for commit in commits:
-            expected = ask_referee(repo, commit)
+            expected = ask_referee(repo.folder / "repo", commit, cache=repo.cache, prefix=repo.prefix)
             assert ask_corpus(corpus, commit) == expected
             listings.append(expected)
         versions = {version.revision: version for version in corpus.list_versions()}

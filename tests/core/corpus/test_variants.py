@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from dvc.utils.strictyaml import YAMLValidationError
@@ -16,8 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.deep]
 
 def referee(repo: DvcRepo, commit: str, prefix: str = "") -> Listing:
     """What DVC's own API finds in a commit, with the contents."""
-    asked = SimpleNamespace(folder=repo.root.parent, prefix=prefix, cache=repo.root / prefix / ".dvc" / "cache")
-    return ask_referee(asked, commit)  # type: ignore[arg-type]
+    return ask_referee(repo.root, commit, cache=repo.root / prefix / ".dvc" / "cache", prefix=prefix)
 
 
 def drop_cache(repo: DvcRepo, prefix: str = "") -> None:
