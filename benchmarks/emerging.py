@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import locate
-from core.coverage.emerging import LIVES, WINDOWS, AskedDay, EmergingCall, ReferenceQuestions, Watch, merge_calls
+from core.coverage.bets import AskedDay, EmergingCall, ReferenceQuestions
+from core.coverage.emerging import LIVES, WINDOWS, Watch, merge_calls
 from core.drift.changepoint import replay
 from core.drift.daily import DailyHistory
 from core.embedding.embed import Embedder

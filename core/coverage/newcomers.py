@@ -13,17 +13,8 @@ from typing import Any
 import numpy as np
 
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, scope_key
-from core.coverage.emerging import (
-    LIVES,
-    WINDOWS,
-    AskedDay,
-    EmergingCall,
-    EmergingReport,
-    EmergingTopic,
-    ReferenceQuestions,
-    Watch,
-    merge_calls,
-)
+from core.coverage.bets import AskedDay, EmergingCall, ReferenceQuestions
+from core.coverage.emerging import LIVES, WINDOWS, EmergingReport, EmergingTopic, Watch, merge_calls
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache, hash_text
 from core.errors import Conflict, NotFound, QuarterdeckError

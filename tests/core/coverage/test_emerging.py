@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from core.coverage import newcomers
-from core.coverage.emerging import AskedDay, EmergingCall, ReferenceQuestions, Watch, describe_emerging, merge_calls
+from core.coverage.bets import AskedDay, EmergingCall, ReferenceQuestions
+from core.coverage.emerging import Watch, describe_emerging, merge_calls
 from core.coverage.newcomers import (
     list_due,
     look_aside,
